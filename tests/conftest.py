@@ -1,0 +1,44 @@
+"""What every test may ask for: both event loops, and real parts that are never silently missing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+__all__ = ["on_ci", "require"]
+
+
+def on_ci() -> bool:
+    """Tell whether this run must prove everything: the environment variable ``CI`` is set and not a no."""
+    return os.environ.get("CI", "").lower() not in {"", "0", "false", "no"}
+
+
+def require(binary: str) -> str:
+    """Return the path of a program that a test runs for real.
+
+    Where it is missing, the test fails under ``CI=true`` and is skipped elsewhere; the end of the run lists what was
+    skipped and why.
+    """
+    path = shutil.which(binary, path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin"]))
+    if path is not None:
+        return path
+    reason = f"{binary} is not installed; scripts/test installs it where it may"
+    if on_ci():
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(params=[pytest.param("asyncio", id="asyncio"), pytest.param("trio", id="trio")])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    """Run a test marked ``anyio`` once on each event loop."""
+    backend: str = request.param
+    return backend
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say in one line that this run proved less than it could."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    if skipped:
+        terminalreporter.write_line(f"{len(skipped)} tests were skipped: what they promise was not proven by this run.", yellow=True)
