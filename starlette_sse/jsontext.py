@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from datetime import date, time
 from decimal import Decimal
 from enum import Enum
@@ -25,27 +25,29 @@ def jsonable(value: Any) -> Any:
             return value.value
         case bytes() | bytearray() | memoryview():
             raise TypeError(f"{type(value).__name__} is not text")
+        case _ if hasattr(type(value), "model_dump"):  # pydantic
+            return value.model_dump(mode="json")
+        case _ if (names := record_fields(type(value))) is not None:
+            return {name: getattr(value, attribute) for name, attribute in names}
         case Mapping():
             return dict(value)
         case Set() | Sequence():
             return list(value)
-    return record(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
-def record(value: Any) -> Any:
-    """Return a record's fields by name; none of the libraries that make records is imported for it."""
-    cls = type(value)
-    if hasattr(cls, "__pydantic_core_schema__") and hasattr(cls, "model_dump"):
-        return value.model_dump(mode="json")
+def record_fields(cls: Any) -> Iterable[tuple[str, str]] | None:
+    """Return the names of a record's fields, in JSON and as attributes; None if it is no record.
+
+    No library of records is imported to find out.
+    """
     if dataclasses.is_dataclass(cls):
-        names = [field.name for field in dataclasses.fields(cls)]
-    elif hasattr(cls, "__attrs_attrs__"):
-        names = [field.name for field in cls.__attrs_attrs__]
-    elif hasattr(cls, "__struct_fields__"):  # msgspec
-        names = cls.__struct_fields__
-    else:
-        raise TypeError(f"{cls.__name__} has no JSON form")
-    return {name: getattr(value, name) for name in names}
+        return [(field.name, field.name) for field in dataclasses.fields(cls)]
+    if hasattr(cls, "__attrs_attrs__"):
+        return [(field.name, field.name) for field in cls.__attrs_attrs__]
+    if hasattr(cls, "__struct_encode_fields__"):  # msgspec
+        return zip(cls.__struct_encode_fields__, cls.__struct_fields__, strict=True)
+    return None
 
 
 dumps: Callable[[Any], str] = json.JSONEncoder(
