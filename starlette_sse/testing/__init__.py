@@ -1,0 +1,72 @@
+"""Tests for endless streams: an in-process client that reads as the test asks, vanishes, stalls and comes back.
+
+General layout: :class:`SSETestClient` (client) runs an app on a ``Server`` (server, lifespan) and hands out an
+:class:`EventStream` (stream, over reader); below it an ``Exchange`` (exchange) is the server's half of one request,
+and a ``Wire`` (wire) carries its body without a buffer. What comes is kept decoded (received) and compared
+(assertions). :class:`StreamingASGITransport` (transport) gives the same exchange to httpx and httpx2, and
+:class:`BlockingSSETestClient` (blocking) to tests without an event loop; pytest's fixtures are in plugin.
+
+Nothing is imported before it is used, so that pytest can load the plugin at no cost.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from starlette_sse.testing.assertions import assert_events, assert_gaps
+    from starlette_sse.testing.client import Response, SSETestClient
+    from starlette_sse.testing.exceptions import (
+        ASGIProtocolError,
+        NoEventError,
+        NotAnEventStreamError,
+        StillRunningError,
+        StreamCutError,
+        StreamEndedError,
+        StreamForgottenError,
+        StreamTestError,
+        UnexpectedEventsError,
+    )
+    from starlette_sse.testing.reader import Ending
+    from starlette_sse.testing.received import ReceivedComment, ReceivedEvent
+    from starlette_sse.testing.stream import EventStream
+
+__all__ = [
+    "ASGIProtocolError",
+    "Ending",
+    "EventStream",
+    "NoEventError",
+    "NotAnEventStreamError",
+    "ReceivedComment",
+    "ReceivedEvent",
+    "Response",
+    "SSETestClient",
+    "StillRunningError",
+    "StreamCutError",
+    "StreamEndedError",
+    "StreamForgottenError",
+    "StreamTestError",
+    "UnexpectedEventsError",
+    "assert_events",
+    "assert_gaps",
+]
+
+MODULES = {
+    "assertions": ["assert_events", "assert_gaps"],
+    "client": ["Response", "SSETestClient"],
+    "reader": ["Ending"],
+    "received": ["ReceivedComment", "ReceivedEvent"],
+    "stream": ["EventStream"],
+}
+HOMES = {name: module for module, names in MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{HOMES.get(name, 'exceptions')}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

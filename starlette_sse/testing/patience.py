@@ -1,0 +1,31 @@
+"""How long a test waits: not for ever, and by the clock that it runs on."""
+
+from __future__ import annotations
+
+import math
+import sys
+
+__all__ = ["default_timeout", "told"]
+
+REAL = 5.0
+VIRTUAL = 4 * 3600.0
+
+
+def default_timeout() -> float:
+    """Return the seconds that a read waits if the test does not say: 5, or four hours of virtual time."""
+    return VIRTUAL if has_virtual_clock() else REAL
+
+
+def has_virtual_clock() -> bool:
+    """Tell whether the running event loop is trio's with a :class:`~trio.testing.MockClock`."""
+    trio = sys.modules.get("trio")
+    if trio is None or not trio.lowlevel.in_trio_run():
+        return False
+    from trio.testing import MockClock  # noqa: PLC0415 - trio is optional
+
+    return isinstance(trio.lowlevel.current_clock(), MockClock)
+
+
+def told(seconds: float) -> str:
+    """Return a time as a message tells it."""
+    return "any time" if seconds == math.inf else f"{seconds:g} s"

@@ -1,0 +1,128 @@
+# ruff: noqa: ASYNC109 - these timeouts fail with a message that tells what came instead
+"""Runs an app as a server does: its lifespan, and a task for each request."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any
+
+import anyio
+from anyio.abc import TaskGroup
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Scope
+
+from starlette_sse.draining import STATE_KEY, Domain
+from starlette_sse.testing.exceptions import NoEventError, StillRunningError
+from starlette_sse.testing.exchange import Exchange, Head
+from starlette_sse.testing.lifespan import Lifespan
+from starlette_sse.testing.problems import raise_as_it_is
+from starlette_sse.testing.request import RequestBody
+
+__all__ = ["Server"]
+
+SERVER_ERROR = Head(500, Headers({"content-type": "text/plain; charset=utf-8"}))
+
+
+class Server:
+    """An async context manager that serves one app.
+
+    :param lifespan: whether to run the app's startup and shutdown.
+    :param raise_app_exceptions: whether what leaves the app is raised, or answered as a server does: by status 500
+        before the response, by breaking it off after.
+    :param close_grace: seconds that the app gets to end after its client has gone.
+    """
+
+    def __init__(self, app: ASGIApp, *, lifespan: bool, raise_app_exceptions: bool, close_grace: float) -> None:
+        self.close_grace = close_grace
+        self.state: dict[str, Any] = {STATE_KEY: Domain()}
+        """What each request finds in its scope: what the app's startup left, and a domain to drain."""
+        self._app = app
+        self._lifespan = Lifespan(app) if lifespan else None
+        self._raises = raise_app_exceptions
+        self._tasks: TaskGroup | None = None
+
+    @property
+    def domain(self) -> Domain:
+        """The app's open streams, if they are this package's."""
+        domain: Domain = self.state[STATE_KEY]
+        return domain
+
+    async def __aenter__(self) -> Server:
+        self._tasks = await anyio.create_task_group().__aenter__()
+        try:
+            if self._lifespan is not None:
+                self._tasks.start_soon(self._lifespan.run, name="the app's lifespan")
+                await self._lifespan.startup()
+                self.state |= self._lifespan.state
+        except BaseException:
+            await self._end(self._tasks)
+            raise
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        tasks, self._tasks = self._tasks, None
+        if tasks is None:
+            return
+        try:
+            if self._lifespan is not None and (exc is None or isinstance(exc, Exception)):
+                await self._lifespan.shutdown()
+        finally:
+            await self._end(tasks)
+
+    async def start(self, scope: Scope, body: RequestBody, *, name: str, timeout: float) -> Exchange:
+        """Run the app for a request until its response starts.
+
+        :param timeout: seconds that the app has for that.
+        :raises NoEventError: it took longer.
+        :raises Exception: what the app raised before it responded.
+        """
+        if self._tasks is None:
+            raise RuntimeError("the client is not open; use it as in: async with SSETestClient(app) as client")
+        exchange = Exchange(self._app, {**scope, "state": dict(self.state)}, body)
+        self._tasks.start_soon(exchange.run, name=f"the app's {name}")
+        try:
+            with anyio.move_on_after(timeout):
+                await self._wait_for_response(exchange)
+        except BaseException:
+            exchange.disconnect()
+            raise
+        if exchange.ended.is_set():
+            self._check_response(exchange, name)
+        if exchange.head is None:
+            await exchange.close(self.close_grace)
+            raise NoEventError(f"{name} got no response within {timeout:g} s")
+        return exchange
+
+    def problem(self, exchange: Exchange, name: str) -> Exception | None:
+        """Return what is wrong with a request that has ended."""
+        if exchange.error is not None and self._raises:
+            return exchange.error
+        if exchange.outlived:
+            return StillRunningError(
+                f"{name} had to be cancelled: the app was still at it {self.close_grace:g} s after its client had gone, "
+                "or went on sending; it must end when receive() gives http.disconnect"
+            )
+        return None
+
+    async def _wait_for_response(self, exchange: Exchange) -> None:
+        await exchange.responded.wait()
+        head = exchange.head
+        if head is not None and head.status_code == 500 and not head.is_event_stream:
+            # An error middleware answers before it raises on.
+            await exchange.run_out()
+
+    def _check_response(self, exchange: Exchange, name: str) -> None:
+        head = exchange.head
+        if exchange.error is not None and self._raises and (head is None or head.status_code == 500):
+            raise_as_it_is(exchange.error)
+        if head is None and exchange.error is None:
+            raise RuntimeError(f"the app ended without a response to {name}")
+        if head is None:
+            exchange.answer(SERVER_ERROR, b"Internal Server Error")
+
+    async def _end(self, tasks: TaskGroup) -> None:
+        tasks.cancel_scope.cancel()
+        # A task group would wrap the block's exception in a group, so it does not see it.
+        await tasks.__aexit__(None, None, None)
