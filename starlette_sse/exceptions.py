@@ -5,6 +5,7 @@
   * :exc:`ConfigurationError` (also a :exc:`ValueError`): a class attribute or parameter is wrong
   * :exc:`InvalidEventError` (also a :exc:`ValueError`): a value cannot be an event
   * :exc:`SendTimeoutError` (also a :exc:`TimeoutError`): the client took longer than ``send_timeout``
+  * :exc:`SlowReaderError`: a reader fell off the broker's log
   * :exc:`MissingDependencyError` (also an :exc:`ImportError`): an extra is not installed
   * :exc:`BrokerError`
 
@@ -23,6 +24,7 @@ __all__ = [
     "MissingDependencyError",
     "SSEError",
     "SendTimeoutError",
+    "SlowReaderError",
 ]
 
 
@@ -40,6 +42,10 @@ class InvalidEventError(SSEError, ValueError):
 
 class SendTimeoutError(SSEError, TimeoutError):
     """Raised when one send took longer than the response's ``send_timeout`` seconds."""
+
+
+class SlowReaderError(SSEError):
+    """Raised by a subscription whose reader was slower than the broker's retention, with ``on_lag="disconnect"``."""
 
 
 class MissingDependencyError(SSEError, ImportError):

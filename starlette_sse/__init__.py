@@ -1,0 +1,48 @@
+"""Server-Sent Events for Starlette, as classes with a guaranteed lifecycle.
+
+General layout: an endpoint (:mod:`~starlette_sse.endpoints`) or a response (:mod:`~starlette_sse.responses`) answers a
+request by running a stream (:mod:`~starlette_sse.streams`). The stream owns ASGI ``send`` through its writer
+(:mod:`~starlette_sse.writers`), runs ``events()`` in a producer (:mod:`~starlette_sse.producers`), watches the clock by
+one alarm (:mod:`~starlette_sse.deadlines`) and joins a domain that ends it at shutdown
+(:mod:`~starlette_sse.draining`). Observers (:mod:`~starlette_sse.observers`) are told what happens; only they log. The
+bottom is pure: events to bytes (:mod:`~starlette_sse.events`) and back (:mod:`~starlette_sse.decoding`). Modules import
+only downwards.
+"""
+
+__version__ = "0.1.0"
+
+from starlette_sse.draining import drain, lifespan
+from starlette_sse.endpoints import SSEEndpoint
+from starlette_sse.events import JSONServerSentEvent, ServerSentEvent
+from starlette_sse.exceptions import (
+    BrokerClosedError,
+    BrokerError,
+    BrokerUnavailableError,
+    ConfigurationError,
+    InvalidEventError,
+    MissingDependencyError,
+    SendTimeoutError,
+    SlowReaderError,
+    SSEError,
+)
+from starlette_sse.observers import CloseReason
+from starlette_sse.responses import EventSourceResponse
+
+__all__ = [
+    "BrokerClosedError",
+    "BrokerError",
+    "BrokerUnavailableError",
+    "CloseReason",
+    "ConfigurationError",
+    "EventSourceResponse",
+    "InvalidEventError",
+    "JSONServerSentEvent",
+    "MissingDependencyError",
+    "SSEEndpoint",
+    "SSEError",
+    "SendTimeoutError",
+    "ServerSentEvent",
+    "SlowReaderError",
+    "drain",
+    "lifespan",
+]

@@ -1,0 +1,62 @@
+"""Checking what a class or a caller was given, with errors that name the attribute and the remedy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from starlette_sse.exceptions import ConfigurationError
+
+__all__ = ["check_choice", "check_count", "check_headers", "check_methods", "check_milliseconds", "check_seconds"]
+
+
+def check_seconds(name: str, value: Any, *, optional: bool = True) -> None:
+    """Check a time in seconds, None for never."""
+    if value is None and optional:
+        return
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not 0 < value < math.inf:
+        never = ", or None for never" if optional else ""
+        raise ConfigurationError(f"{name} must be a positive number of seconds{never}; not {value!r}")
+
+
+def check_count(name: str, value: Any) -> None:
+    """Check a number of things, None for any number."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        raise ConfigurationError(f"{name} must be a whole number from 1, or None for any number; not {value!r}")
+
+
+def check_milliseconds(name: str, value: Any) -> None:
+    """Check a reconnection time, None for none."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**31):
+        raise ConfigurationError(f"{name} must be whole milliseconds from 0 to {2**31 - 1}, or None; not {value!r}")
+
+
+def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    """Check one of a few words."""
+    if value not in choices:
+        raise ConfigurationError(f"{name} must be one of {', '.join(map(repr, choices))}; not {value!r}")
+
+
+def check_methods(name: str, value: Any) -> None:
+    """Check the HTTP methods that open a stream."""
+    words = () if isinstance(value, str) else tuple(value)
+    if not words or not all(isinstance(word, str) and word.isupper() for word in words):
+        raise ConfigurationError(f'{name} must be upper-case HTTP methods such as ("GET", "POST"); not {value!r}')
+    if "HEAD" in words:
+        raise ConfigurationError(f"{name} must not hold HEAD: it is answered by itself, without a body")
+
+
+def check_headers(name: str, value: Any) -> None:
+    """Check response headers."""
+    if not isinstance(value, Mapping):
+        raise ConfigurationError(f"{name} must map header names to values; not {value!r}")
+    for key, text in value.items():
+        for part in (key, text):
+            if not isinstance(part, str) or not part.isprintable() or not _is_latin_1(part):
+                raise ConfigurationError(f"{name} must map one-line Latin-1 text to the same; not {key!r}: {text!r}")
+
+
+def _is_latin_1(text: str) -> bool:
+    return all(ord(char) < 256 for char in text)

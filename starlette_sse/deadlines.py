@@ -1,0 +1,161 @@
+"""Every time limit of a stream, watched by one alarm."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Literal
+
+from starlette_sse.eventloop import Alarm, EventLoop
+from starlette_sse.writers import FrameWriter
+
+__all__ = ["Deadlines", "Due", "StreamSettings"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamSettings:
+    """The times and policies of a stream, in seconds; None means never."""
+
+    ping_interval: float | None = 15.0
+    ping_only_when_idle: bool = True
+    send_timeout: float | None = 30.0
+    max_lifetime: float | None = None
+    cleanup_timeout: float | None = 10.0
+    drain_policy: Literal["close", "finish"] = "close"
+    drain_grace: float = 5.0
+    authorize_interval: float | None = None
+
+    @property
+    def longest_end(self) -> float:
+        """How long a stream may take from the call to drain to the end of its cleanup."""
+        cleanup = math.inf if self.cleanup_timeout is None else self.cleanup_timeout
+        return 2 * self.drain_grace + 2 * cleanup + 1.0
+
+
+class Due(Enum):
+    """What the alarm rings for."""
+
+    GRACE_OVER = auto()
+    SEND_TIMEOUT = auto()
+    LIFETIME = auto()
+    AUTHORIZE = auto()
+    PING = auto()
+
+
+class Deadlines:
+    """Rings when something is due.
+
+    The alarm is set for the earliest time at which anything could be due, and set again when it rings. A send only
+    notes the time: it neither sets nor cancels a timer.
+    """
+
+    __slots__ = (
+        "_alarm",
+        "_authorize_at",
+        "_expires_at",
+        "_give_up_at",
+        "_last_ping",
+        "_loop",
+        "_on_due",
+        "_settings",
+        "_writer",
+    )
+
+    def __init__(
+        self, loop: EventLoop, settings: StreamSettings, writer: FrameWriter, on_due: Callable[[Due], None]
+    ) -> None:
+        self._loop = loop
+        self._settings = settings
+        self._writer = writer
+        self._on_due = on_due
+        self._alarm: Alarm | None = None
+        self._last_ping = math.inf
+        self._expires_at = math.inf
+        self._authorize_at = math.inf
+        self._give_up_at = math.inf
+
+    def opening(self) -> None:
+        """Watch the send that opens the response."""
+        self._set_alarm()
+
+    def opened(self) -> None:
+        """Start the clocks that run from the opening."""
+        now, settings = self._loop.time(), self._settings
+        self._last_ping = now
+        if settings.ping_interval is not None and settings.ping_only_when_idle:
+            # Streams that were opened together don't ping together.
+            self._writer.last_write -= settings.ping_interval * random.uniform(0.0, 0.5)  # noqa: S311
+        if settings.max_lifetime is not None:
+            self._expires_at = now + settings.max_lifetime * random.uniform(0.8, 1.0)  # noqa: S311
+        self.authorized()
+        self._set_alarm()
+
+    def authorized(self) -> None:
+        """Start the time until the next authorization."""
+        if self._settings.authorize_interval is not None:
+            self._authorize_at = self._loop.time() + self._settings.authorize_interval
+
+    def pinged(self) -> None:
+        """Start the time until the next ping."""
+        self._last_ping = self._loop.time()
+
+    def grace_begins(self) -> None:
+        """Start the ``drain_grace``, unless it runs already."""
+        if self._give_up_at == math.inf:
+            self._give_up_at = self._loop.time() + self._settings.drain_grace
+            self._set_alarm()
+
+    def stop(self) -> None:
+        """Ring no more."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+
+    def _set_alarm(self) -> None:
+        self.stop()
+        due = self._next_due(self._loop.time())
+        if due < math.inf:
+            self._alarm = self._loop.call_at(due, self._ring)
+
+    def _next_due(self, now: float) -> float:
+        due = min(self._expires_at, self._authorize_at, self._give_up_at)
+        if self._settings.send_timeout is not None:
+            # A send that begins after now times out later than this.
+            since = self._writer.sending_since
+            due = min(due, (now if since is None else since) + self._settings.send_timeout)
+        if self._settings.ping_interval is not None:
+            ping_at = self._quiet_since() + self._settings.ping_interval
+            due = min(due, ping_at if ping_at > now else now + self._settings.ping_interval)
+        return due
+
+    def _quiet_since(self) -> float:
+        return self._writer.last_write if self._settings.ping_only_when_idle else self._last_ping
+
+    def _ring(self) -> None:
+        due = self._due(self._loop.time())
+        if due is Due.GRACE_OVER:
+            self._give_up_at = math.inf
+        elif due is Due.AUTHORIZE:
+            self._authorize_at = math.inf
+        elif due is Due.LIFETIME:
+            self._expires_at = math.inf
+        self._set_alarm()
+        if due is not None:
+            self._on_due(due)
+
+    def _due(self, now: float) -> Due | None:
+        settings, since = self._settings, self._writer.sending_since
+        if now >= self._give_up_at:
+            return Due.GRACE_OVER
+        if settings.send_timeout is not None and since is not None and now >= since + settings.send_timeout:
+            return Due.SEND_TIMEOUT
+        if now >= self._expires_at:
+            return Due.LIFETIME
+        if now >= self._authorize_at:
+            return Due.AUTHORIZE
+        if settings.ping_interval is not None and now >= self._quiet_since() + settings.ping_interval:
+            return Due.PING
+        return None

@@ -1,0 +1,245 @@
+"""Ending streams at shutdown: who asks for it, and which streams it concerns.
+
+Three things start a drain: :func:`drain`, a shutdown signal that the server handles in Python, and the end of
+:func:`lifespan`. No server is patched: the signal handler is chained over the server's own while streams or
+lifespans need it.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, MutableMapping
+from contextlib import asynccontextmanager
+from types import FrameType
+from typing import Any, Protocol, TypeGuard
+
+import anyio
+from anyio.lowlevel import RunVar
+
+from starlette_sse.eventloop import EventLoop, current_event_loop
+
+__all__ = ["Domain", "domain_of", "drain", "lifespan"]
+
+#: Where :func:`lifespan` leaves its :class:`Domain` in the ASGI scope's ``state``.
+STATE_KEY = "starlette_sse"
+
+SignalHandler = Callable[[int, FrameType | None], Any]
+
+
+class Drainable(Protocol):
+    """What a domain holds."""
+
+    @property
+    def longest_end(self) -> float: ...
+
+    def drain(self) -> None: ...
+
+
+class Domain:
+    """The streams that drain together: those of one app between its startup and its shutdown."""
+
+    def __init__(self) -> None:
+        self._streams: set[Drainable] = set()
+        self._emptied: anyio.Event | None = None
+        self.draining = False
+
+    def __len__(self) -> int:
+        return len(self._streams)
+
+    def __iter__(self) -> Iterator[Drainable]:
+        return iter(self._streams)
+
+    def join(self, stream: Drainable) -> None:
+        """Count ``stream`` in; if the domain is draining, the stream is drained at once."""
+        self._streams.add(stream)
+        if self.draining:
+            stream.drain()
+
+    def leave(self, stream: Drainable) -> None:
+        """Count ``stream`` out, after its cleanup."""
+        self._streams.discard(stream)
+        if self._emptied is not None and not self._streams:
+            self._emptied.set()
+
+    def dismiss(self) -> None:
+        """Ask every open stream to say farewell and end; call it in the event loop of the streams."""
+        for stream in list(self._streams):
+            stream.drain()
+
+    def drain(self) -> None:
+        """Dismiss every open stream, and from now on each one that joins."""
+        if not self.draining:
+            self.draining = True
+            self.dismiss()
+
+    async def drained(self) -> None:
+        """Wait until every stream has cleaned up, at most as long as their own time limits allow."""
+        if self._streams:
+            self._emptied = anyio.Event()
+            with anyio.move_on_after(max(stream.longest_end for stream in self._streams)):
+                await self._emptied.wait()
+
+
+class FallbackDomain(Domain):
+    """The domain of the streams of one event loop that no lifespan speaks for."""
+
+    def __init__(self, loop: EventLoop) -> None:
+        super().__init__()
+        self._loop = loop
+        self._installations = _process.installations
+
+    @property
+    def outlived(self) -> bool:
+        """Whether it was drained for a server that has gone: another has put its signal handler in place since."""
+        return self.draining and not self._streams and self._installations != _process.installations
+
+    def join(self, stream: Drainable) -> None:
+        if not self._streams:
+            _process.add(self._loop, self)
+        super().join(stream)
+
+    def leave(self, stream: Drainable) -> None:
+        super().leave(stream)
+        # While draining the handler stays, so that a server on its way out is not taken for a new one.
+        if not self._streams and not self.draining:
+            _process.remove(self._loop, self)
+
+
+class ChainedHandler:
+    """A signal handler that starts a drain and then does what the handler before it did."""
+
+    def __init__(self, previous: SignalHandler) -> None:
+        self.previous = previous
+
+    def __call__(self, signum: int, frame: FrameType | None) -> None:
+        drain()
+        self.previous(signum, frame)
+
+
+def chainable(handler: object) -> TypeGuard[SignalHandler]:
+    """Tell whether a server's own Python handler is in place, which chaining keeps at work.
+
+    Over ``SIG_DFL`` and ``SIG_IGN``, which are not callable, a handler would stop SIGTERM from killing.
+    """
+    return callable(handler) and handler is not signal.default_int_handler and not isinstance(handler, ChainedHandler)
+
+
+class Process:
+    """The event loops of this process that have something to drain, and the signal handler that they share.
+
+    Writers replace the mapping under a lock; a signal handler, which may interrupt a writer, only reads it.
+    """
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._domains: Mapping[EventLoop, frozenset[Domain]] = {}
+        self.installations = 0
+
+    def add(self, loop: EventLoop, domain: Domain) -> None:
+        with self._lock:
+            self._domains = {**self._domains, loop: self._domains.get(loop, frozenset()) | {domain}}
+            self._install()
+
+    def remove(self, loop: EventLoop, domain: Domain) -> None:
+        with self._lock:
+            rest = self._domains.get(loop, frozenset()) - {domain}
+            others = {other: domains for other, domains in self._domains.items() if other is not loop}
+            self._domains = {**others, loop: rest} if rest else others
+            if not self._domains:
+                self._uninstall()
+
+    def install(self) -> None:
+        """Chain the handler over one that took its place since the last stream began."""
+        with self._lock:
+            self._install()
+
+    def drain(self) -> None:
+        for loop, domains in self._domains.items():
+            for domain in domains:
+                try:
+                    loop.call_soon_threadsafe(domain.drain)
+                except RuntimeError:  # the loop was closed with its streams
+                    break
+
+    def _install(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for signum in self.SIGNALS:
+            handler = signal.getsignal(signum)
+            if chainable(handler):
+                signal.signal(signum, ChainedHandler(handler))
+                self.installations += 1
+
+    def _uninstall(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for signum in self.SIGNALS:
+            handler = signal.getsignal(signum)
+            while isinstance(handler, ChainedHandler):
+                handler = handler.previous
+                signal.signal(signum, handler)
+
+
+_process = Process()
+_fallback: RunVar[FallbackDomain] = RunVar("starlette_sse_domain")
+
+
+def domain_of(scope: MutableMapping[str, Any]) -> Domain:
+    """Return the domain of a request that is about to open a stream, and see that signals reach it."""
+    _process.install()
+    domain = (scope.get("state") or {}).get(STATE_KEY)
+    return domain if isinstance(domain, Domain) else _fallback_domain()
+
+
+def _fallback_domain() -> FallbackDomain:
+    domain = _fallback.get(None)
+    if domain is None or domain.outlived:
+        loop = current_event_loop()
+        if domain is not None:
+            _process.remove(loop, domain)
+        domain = FallbackDomain(loop)
+        _fallback.set(domain)
+    return domain
+
+
+def drain() -> None:
+    """End every open stream of this process with its farewell, as its ``drain_policy`` says.
+
+    Call it from any thread or signal handler; it returns at once. A stream that is opened later on the same
+    server is refused, so call it only when the server is about to stop.
+    """
+    _process.drain()
+
+
+@asynccontextmanager
+async def lifespan(app: object = None) -> AsyncIterator[dict[str, Any]]:
+    """Drain the app's streams at shutdown and wait until they have cleaned up.
+
+    Use it as the app's lifespan, ``Starlette(lifespan=starlette_sse.lifespan)``, or enter it innermost in your
+    own and yield what it yields, so that it leaves before your pools close::
+
+        @asynccontextmanager
+        async def lifespan(app):
+            async with open_pool() as pool, starlette_sse.lifespan(app) as state:
+                yield {"pool": pool, **state}
+
+    The wait is bounded by the streams' own ``drain_grace`` and ``cleanup_timeout``. Streams that the yielded state
+    does not reach, such as those of a mounted app with a state of its own, are drained as well.
+    """
+    loop = current_event_loop()
+    domain = Domain()
+    _process.add(loop, domain)
+    try:
+        yield {STATE_KEY: domain}
+    finally:
+        domain.drain()
+        fallback = _fallback.get(None)
+        with anyio.CancelScope(shield=True):
+            await domain.drained()
+            if fallback is not None:
+                fallback.dismiss()
+                await fallback.drained()
+        _process.remove(loop, domain)

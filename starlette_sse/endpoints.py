@@ -1,0 +1,323 @@
+"""Streams as classes: the request's life as hooks."""
+
+from __future__ import annotations
+
+import inspect
+import random
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import cached_property, partial
+from typing import Any, ClassVar, Literal
+
+import structlog
+from starlette.concurrency import run_in_threadpool
+from starlette.endpoints import HTTPEndpoint
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import Receive, Scope, Send
+
+from starlette_sse.configuration import Configuration
+from starlette_sse.draining import Domain, domain_of
+from starlette_sse.error_events import error_event
+from starlette_sse.events import ServerSentEvent, as_frame
+from starlette_sse.exceptions import ConfigurationError
+from starlette_sse.limits import DRAINING, Refusal, StreamRefusedError, refuse
+from starlette_sse.observers import CloseReason, Observer, StreamIdentity, StructlogObserver
+from starlette_sse.streams import Stream
+from starlette_sse.threads import as_async_iterator
+
+__all__ = ["SSEEndpoint"]
+
+#: Reconnections per second that a drained or rotated fleet of clients is spread to.
+RECONNECTS_PER_SECOND = 200
+
+
+class SSEEndpoint(HTTPEndpoint):
+    """A stream of server-sent events for ``Route("/path", MyEndpoint)``.
+
+    Override :meth:`events` and whichever other hooks you need; none needs ``super()``. Hooks that are shown as
+    ``async`` may also be plain functions, which run in a worker thread. The attributes are checked when the class is
+    created and may be set on the instance as well, up to the end of :meth:`on_connect`. Times are float seconds, None
+    is never.
+
+    :raises ConfigurationError: when a subclass is created with an attribute or hook that cannot work.
+    """
+
+    methods: Sequence[str] = ("GET",)
+    """The HTTP methods that open the stream. HEAD is answered with the headers alone."""
+
+    ping_interval: float | None = 15.0
+    """Seconds without any bytes after which a ping is sent. The first is due at a random 50 to 100 % of it."""
+
+    send_timeout: float | None = 30.0
+    """Seconds that one send may take before the client is given up."""
+
+    max_lifetime: float | None = None
+    """Seconds after which the stream ends, at a random 80 to 100 % of it; the client then comes back."""
+
+    cleanup_timeout: float | None = 10.0
+    """Seconds that the ``finally`` of :meth:`events`, and then :meth:`on_disconnect`, get after the end."""
+
+    retry: int | None = None
+    """The client's reconnection time in milliseconds, sent when the stream opens."""
+
+    drain_policy: Literal["close", "finish"] = "close"
+    """At shutdown: ``"close"`` ends the stream at once, ``"finish"`` lets :meth:`events` run out within the grace."""
+
+    drain_grace: float = 5.0
+    """Seconds that ``"finish"`` allows, and that the last frame may take to be sent."""
+
+    max_connections: int | None = None
+    """How many streams of this class may be open in this process."""
+
+    max_connections_per_client: int | None = None
+    """How many of them by one client, as :meth:`client_key` tells them apart."""
+
+    authorize_interval: float | None = None
+    """Seconds after which :meth:`authorize` is asked again while the stream is open."""
+
+    headers: Mapping[str, str] = {}
+    """Response headers; they win over the defaults."""
+
+    sep: str = "\r\n"
+    """The line end of the stream, CR LF, LF or CR."""
+
+    event_class: type[ServerSentEvent] = ServerSentEvent
+    """What data and mappings become that :meth:`events` yields; override its ``dumps`` for another JSON encoder."""
+
+    observers: Sequence[Observer] = (StructlogObserver(),)
+    """What watches the streams of this class."""
+
+    _configuration: ClassVar[Configuration]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._configuration = Configuration.of_class(cls)
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        super().__init__(scope, receive, send)
+        #: Names this stream in the log and in its error event.
+        self.connection_id = secrets.token_hex(8)
+
+    # Hooks
+
+    async def authorize(self, request: Request) -> None:
+        """Raise :exc:`~starlette.exceptions.HTTPException` to refuse the client.
+
+        Asked before :meth:`on_connect`, and again every ``authorize_interval`` seconds: then the stream ends with an
+        event that tells the status.
+        """
+
+    async def on_connect(self, request: Request) -> Response | None:
+        """Prepare the stream, before the response starts.
+
+        Raise :exc:`~starlette.exceptions.HTTPException`, or return a response, to answer with that instead; then
+        there is no stream and :meth:`on_disconnect` is not called.
+        """
+        return None
+
+    def events(self, request: Request) -> AsyncIterator[Any] | Iterable[Any]:
+        """Yield the stream's events: override it as an async generator.
+
+        Yield a :class:`ServerSentEvent`, a mapping of its fields, ``bytes`` as a ready frame, or anything else as the
+        data. A sync generator runs in worker threads. ``finally`` blocks run however the stream ends. An exception
+        that is raised before the first ``await`` gives its real status; a later one ends the stream by
+        :meth:`on_error`.
+        """
+        raise ConfigurationError(f"{type(self).__qualname__} must define events(self, request) as an async generator")
+
+    async def on_disconnect(self, request: Request, reason: CloseReason) -> None:
+        """Clean up; called exactly once for every stream whose :meth:`on_connect` succeeded, whatever ended it."""
+
+    def ping_message(self, request: Request) -> ServerSentEvent:
+        """Return the ping."""
+        return ServerSentEvent(comment="ping")
+
+    async def on_error(self, request: Request, error: BaseException) -> ServerSentEvent | None:
+        """Return the last event of a stream that ``error`` ended; None cuts the body and lets the error propagate."""
+        debug = bool(getattr(self.scope.get("app"), "debug", False))
+        return error_event(error, connection_id=self.connection_id, debug=debug)
+
+    async def on_drain(self, request: Request) -> ServerSentEvent | None:
+        """Return the farewell at shutdown; the default carries a jittered ``retry``, so that clients spread out."""
+        return self.come_back("draining")
+
+    def client_key(self, request: Request) -> str:
+        """Return who counts as one client for the limits; the default is the client's address."""
+        return request.client.host if request.client else ""
+
+    # For hooks to use
+
+    @cached_property
+    def log(self) -> Any:
+        """A structlog logger that is bound to this stream."""
+        logger: Any = structlog.get_logger("starlette_sse")
+        return logger.bind(
+            connection_id=self.connection_id, endpoint=type(self).__qualname__, path=self.scope.get("path", "")
+        )
+
+    @cached_property
+    def last_event_id(self) -> str | None:
+        """The id of the last event that the client has seen; None if it tells none.
+
+        It comes from the ``Last-Event-ID`` header or, for the first load of a page, from a ``lastEventId`` query
+        parameter. The header wins: browsers repeat the URL with each reconnection.
+        """
+        return last_event_id(Request(self.scope))
+
+    def come_back(self, comment: str) -> ServerSentEvent:
+        """Return an event with a ``retry`` at random after the stream's own, so that a fleet of clients spreads out."""
+        open_streams = len(domain_of(self.scope))
+        spread = max(1000, 1000 * open_streams // RECONNECTS_PER_SECOND)
+        base = 1000 if self.retry is None else self.retry
+        return ServerSentEvent(comment=comment, retry=base + random.randrange(spread))  # noqa: S311
+
+    # The request's life
+
+    async def dispatch(self) -> None:
+        """Answer the request by its method."""
+        method, configuration = self.scope["method"], self._configuration
+        request = Request(self.scope, self.receive, self.send)
+        if method in configuration.methods:
+            await self._admit(request)
+        elif method == "HEAD":
+            await self._answer_head(request)
+        elif method in configuration.allow:
+            await super().dispatch()
+        else:
+            response = await self.method_not_allowed(request)
+            await response(self.scope, self.receive, self.send)
+
+    async def method_not_allowed(self, request: Request) -> Response:
+        """Answer 405 with ``Allow``, as Starlette's endpoints do."""
+        headers = {"Allow": ", ".join(self._configuration.allow)}
+        if "app" in self.scope:
+            raise HTTPException(status_code=405, headers=headers)
+        return PlainTextResponse("Method Not Allowed", status_code=405, headers=headers)
+
+    async def _answer_head(self, request: Request) -> None:
+        await self._call("authorize", request)
+        await self.send(self._configuration.headers.start(self.scope))
+        await self.send({"type": "http.response.body", "body": b""})
+
+    async def _admit(self, request: Request) -> None:
+        domain, limit = domain_of(self.scope), self._configuration.limit
+        if domain.draining:
+            await self._refuse(request, DRAINING)
+        elif limit is None:
+            await self._connect(request, domain)
+        else:
+            try:
+                with limit.place(self.client_key(request)):
+                    await self._connect(request, domain)
+            except StreamRefusedError as exc:
+                await self._refuse(request, exc.refusal)
+
+    async def _refuse(self, request: Request, refusal: Refusal) -> None:
+        for observer in self.observers:
+            observer.rejected(type(self).__qualname__, request.url.path, refusal.reason)
+        await refuse(request, refusal)(self.scope, self.receive, self.send)
+
+    async def _connect(self, request: Request, domain: Domain) -> None:
+        await self._call("authorize", request)
+        if has_body(request):
+            # While the stream runs only its listener may receive, so hooks find the body read.
+            try:
+                await request.body()
+            except ClientDisconnect:
+                return
+        response = await self._call("on_connect", request)
+        if response is None:
+            await self._stream(request, domain)
+        else:
+            await response(self.scope, self.receive, self.send)
+
+    async def _stream(self, request: Request, domain: Domain) -> None:
+        hooks = EndpointHooks(self, request, self._call)
+        try:
+            configuration = self._configuration.of_instance(self)
+        except ConfigurationError:
+            await hooks.stream_closed(CloseReason.ERROR)
+            raise
+        stream = Stream(
+            hooks,
+            StreamIdentity(self.connection_id, type(self).__qualname__, self.scope.get("path", "")),
+            configuration.settings,
+            self.receive,
+            self.send,
+            domain=domain,
+            observers=self.observers,
+            encode=configuration.encode,
+        )
+        opening = self.event_class(comment="open", retry=self.retry).encode(self.sep)
+        await stream.run(configuration.headers.start(self.scope), opening, events=partial(self._iterate, request))
+
+    def _iterate(self, request: Request) -> AsyncIterator[Any]:
+        return as_async_iterator(self.events(request), f"{type(self).__qualname__}.events()")
+
+    async def _call(self, hook: str, request: Request, *args: Any) -> Any:
+        function = getattr(self, hook)
+        if hook in self._configuration.sync_hooks:
+            return await resolve(await run_in_threadpool(function, request, *args))
+        return await function(request, *args)
+
+
+class EndpointHooks:
+    """Answers what a stream asks by the hooks of its endpoint."""
+
+    __slots__ = ("_call", "_endpoint", "_request")
+
+    def __init__(self, endpoint: SSEEndpoint, request: Request, call: Callable[..., Awaitable[Any]]) -> None:
+        self._endpoint = endpoint
+        self._request = request
+        self._call = call
+
+    async def ping_frame(self) -> bytes:
+        return self._frame(await resolve(self._endpoint.ping_message(self._request)))
+
+    async def last_frame(self, reason: CloseReason, error: BaseException | None) -> bytes | None:
+        endpoint, event = self._endpoint, None
+        if reason is CloseReason.DRAINING:
+            event = await self._call("on_drain", self._request)
+        elif reason is CloseReason.LIFETIME:
+            event = endpoint.come_back("lifetime is over")
+        elif error is not None and reason in (CloseReason.ERROR, CloseReason.UNAUTHORIZED):
+            event = await self._call("on_error", self._request, error)
+            if event is None:
+                return None
+        return b"" if event is None else self._frame(event)
+
+    async def reauthorize(self) -> None:
+        await self._call("authorize", self._request)
+
+    def drain_begins(self) -> None:
+        """The endpoint is asked for its farewell when the stream ends."""
+
+    async def stream_closed(self, reason: CloseReason) -> None:
+        await self._call("on_disconnect", self._request, reason)
+
+    def _frame(self, event: Any) -> bytes:
+        return as_frame(event, self._endpoint.sep, self._endpoint.event_class)
+
+
+SSEEndpoint._configuration = Configuration.of_class(SSEEndpoint)  # noqa: SLF001 - __init_subclass__ is for subclasses
+
+
+def last_event_id(request: Request) -> str | None:
+    """Return the id that the client resumes after; the standard sends it as UTF-8, ASGI decodes it as Latin-1."""
+    header = request.headers.get("last-event-id")
+    if header is not None:
+        return header.encode("latin-1").decode("utf-8", "replace")
+    return request.query_params.get("lastEventId")
+
+
+def has_body(request: Request) -> bool:
+    """Tell whether the client sends a body (RFC 9112, 6.3)."""
+    headers = request.headers
+    return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
+
+
+async def resolve(result: Any) -> Any:
+    """Return what a hook means, which may have been written as a coroutine function."""
+    return await result if inspect.isawaitable(result) else result

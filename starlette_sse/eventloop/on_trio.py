@@ -1,0 +1,116 @@
+"""The event loop's contract on trio; imported only where trio runs."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import trio
+
+from starlette_sse.eventloop.base import Alarm, EventLoop, Waiter
+
+__all__ = ["TrioEventLoop"]
+
+
+class TrioWaiter:
+    __slots__ = ("_task", "_woken")
+
+    def __init__(self) -> None:
+        self._task: trio.lowlevel.Task | None = None
+        self._woken = False
+
+    def wake(self) -> None:
+        task, self._task = self._task, None
+        if task is None:
+            self._woken = True
+        else:
+            trio.lowlevel.reschedule(task)
+
+    async def wait(self) -> None:
+        if not self._woken:
+            self._task = trio.lowlevel.current_task()
+
+            def abort(raise_cancel: Any) -> trio.lowlevel.Abort:
+                self._task = None
+                return trio.lowlevel.Abort.SUCCEEDED
+
+            await trio.lowlevel.wait_task_rescheduled(abort)
+        self._woken = False
+
+
+class TrioAlarm:
+    __slots__ = ("callback",)
+
+    def __init__(self, callback: Callable[[], object]) -> None:
+        self.callback: Callable[[], object] | None = callback
+
+    def cancel(self) -> None:
+        self.callback = None
+
+
+class ScheduledWatch:
+    """Sees whether one task has been made ready to run."""
+
+    def __init__(self, task: trio.lowlevel.Task) -> None:
+        self._task = task
+        self.seen = False
+
+    def task_scheduled(self, task: trio.lowlevel.Task) -> None:
+        self.seen = self.seen or task is self._task
+
+
+class TrioEventLoop(EventLoop):
+    """Trio has no timer callbacks, so one system task serves every alarm of the run and ends with the last."""
+
+    def __init__(self) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+        self._alarms: list[tuple[float, int, TrioAlarm]] = []
+        self._count = itertools.count()
+        self._earlier: trio.CancelScope | None = None
+
+    def time(self) -> float:
+        return trio.current_time()
+
+    def call_at(self, when: float, callback: Callable[[], object]) -> Alarm:
+        alarm = TrioAlarm(callback)
+        heapq.heappush(self._alarms, (when, next(self._count), alarm))
+        if self._earlier is None:
+            self._earlier = trio.CancelScope()
+            trio.lowlevel.spawn_system_task(self._serve_alarms)
+        elif self._alarms[0][2] is alarm:
+            self._earlier.deadline = min(self._earlier.deadline, when)
+        return alarm
+
+    def call_soon_threadsafe(self, callback: Callable[[], object]) -> None:
+        try:
+            self._token.run_sync_soon(callback)
+        except trio.RunFinishedError as exc:
+            raise RuntimeError("the event loop has ended") from exc
+
+    def waiter(self) -> Waiter:
+        return TrioWaiter()
+
+    def current_task(self) -> object:
+        return trio.lowlevel.current_task()
+
+    def reaches(self, task: Any, cancel: Callable[[], object]) -> bool:
+        watch = ScheduledWatch(task)
+        trio.lowlevel.add_instrument(watch)  # type: ignore[arg-type]  # all methods are optional
+        try:
+            cancel()
+        finally:
+            trio.lowlevel.remove_instrument(watch)  # type: ignore[arg-type]
+        return watch.seen
+
+    async def _serve_alarms(self) -> None:
+        while self._alarms:
+            with trio.CancelScope(deadline=self._alarms[0][0]) as self._earlier:
+                await trio.sleep_forever()
+            now = trio.current_time()
+            while self._alarms and (self._alarms[0][0] <= now or self._alarms[0][2].callback is None):
+                callback = heapq.heappop(self._alarms)[2].callback
+                if callback is not None:
+                    callback()
+        self._earlier = None

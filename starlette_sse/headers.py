@@ -1,0 +1,41 @@
+"""The headers of an event stream's response."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["Headers", "is_http_1"]
+
+RawHeaders = list[tuple[bytes, bytes]]
+
+DEFAULTS = {
+    "content-type": "text/event-stream; charset=utf-8",
+    "cache-control": "no-store",
+    # nginx passes events on as they come.
+    "x-accel-buffering": "no",
+}
+
+
+class Headers:
+    """The response headers of an endpoint, encoded once.
+
+    :param extra: headers that win over the defaults, by names in any case.
+    """
+
+    def __init__(self, extra: Mapping[str, str]) -> None:
+        merged = {**DEFAULTS, **{name.lower(): value for name, value in extra.items()}}
+        self._raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in merged.items()]
+        self._connection = "connection" not in merged
+
+    def start(self, scope: Mapping[str, Any], status: int = 200) -> dict[str, Any]:
+        """Return the ``http.response.start`` message, with lists of its own: middleware changes them."""
+        headers = self._raw.copy()
+        if self._connection and is_http_1(scope):
+            headers.append((b"connection", b"keep-alive"))
+        return {"type": "http.response.start", "status": status, "headers": headers}
+
+
+def is_http_1(scope: Mapping[str, Any]) -> bool:
+    """Tell whether hop-by-hop headers are allowed: HTTP/2 forbids them (RFC 9113, 8.2.2)."""
+    return str(scope.get("http_version", "1.1")).startswith("1")

@@ -1,0 +1,157 @@
+"""What watches the streams: the seam for logs and metrics, and the structured log.
+
+Only observers log. They are called synchronously in the event loop, so they must not block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Protocol
+
+import structlog
+
+__all__ = ["CloseReason", "Observer", "StreamFacts", "StreamIdentity", "StructlogObserver"]
+
+
+class CloseReason(StrEnum):
+    """Why a stream ended."""
+
+    FINISHED = "finished"
+    """``events()`` ran out."""
+    CLIENT_GONE = "client_gone"
+    """The client disconnected, or sending to it failed."""
+    SEND_TIMEOUT = "send_timeout"
+    """The client read nothing for ``send_timeout`` seconds."""
+    DRAINING = "draining"
+    """The server shuts down."""
+    LIFETIME = "lifetime"
+    """``max_lifetime`` was reached."""
+    UNAUTHORIZED = "unauthorized"
+    """``authorize`` refused a stream that was open."""
+    SLOW_READER = "slow_reader"
+    """The client fell off the broker's log."""
+    ERROR = "error"
+    """``events()``, or a hook that the stream needs, raised."""
+    CANCELLED = "cancelled"
+    """The server cancelled the request."""
+    CLOSED = "closed"
+    """The app closed the stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamIdentity:
+    """What names a stream in logs."""
+
+    connection_id: str
+    endpoint: str
+    path: str
+
+
+class StreamFacts(Protocol):
+    """What an observer may read of a stream, as it is at the moment."""
+
+    @property
+    def identity(self) -> StreamIdentity:
+        """What names it."""
+
+    @property
+    def duration(self) -> float:
+        """How long it has been open, in seconds."""
+
+    @property
+    def events(self) -> int:
+        """How many events were sent."""
+
+    @property
+    def bytes_sent(self) -> int:
+        """How many bytes of body were sent."""
+
+
+class Observer:
+    """Override what you want to hear of; every method does nothing here.
+
+    Give observers to an endpoint as ``observers = (MyObserver(),)``, or to a broker as ``Broker(observers=...)``.
+    """
+
+    def opened(self, stream: StreamFacts) -> None:
+        """Called when the response has started."""
+
+    def sent(self, stream: StreamFacts, size: int) -> None:
+        """Called after each send of events, with its size in bytes; costs time on the hot path if overridden."""
+
+    def pinged(self, stream: StreamFacts) -> None:
+        """Called after each ping."""
+
+    def rejected(self, endpoint: str, path: str, reason: str) -> None:
+        """Called when a request is refused because of a limit or a drain."""
+
+    def failed(self, stream: StreamFacts, error: BaseException, *, during: str, propagates: bool) -> None:
+        """Called once for each exception; ``propagates`` tells that the server will see and log it too."""
+
+    def closed(self, stream: StreamFacts, reason: CloseReason, error: BaseException | None) -> None:
+        """Called once for each stream, after its cleanup."""
+
+    def published(self, channel: str, event_id: str, size: int) -> None:
+        """Called when an event was published from this process; ``size`` is its frame's in bytes."""
+
+    def subscribed(self, channels: Sequence[str], position: str) -> None:
+        """Called when a subscription begins."""
+
+    def lagged(self, channels: Sequence[str], policy: str) -> None:
+        """Called when a reader fell off the log."""
+
+    def reset(self, channels: Sequence[str], reason: str) -> None:
+        """Called when a reader is told that continuity is broken."""
+
+    def backend_lost(self, error: BaseException) -> None:
+        """Called when the broker's backend cannot be reached."""
+
+    def backend_back(self, outage: float) -> None:
+        """Called when the backend is back, with the outage in seconds."""
+
+
+class StructlogObserver(Observer):
+    """Writes each happening as one structlog event with constant names; payloads and tokens are never logged."""
+
+    def __init__(self, logger_name: str = "starlette_sse") -> None:
+        self._log: Any = structlog.get_logger(logger_name)
+
+    def opened(self, stream: StreamFacts) -> None:
+        self._log.info("stream.opened", **_identity(stream))
+
+    def rejected(self, endpoint: str, path: str, reason: str) -> None:
+        self._log.warning("stream.rejected", endpoint=endpoint, path=path, reason=reason)
+
+    def failed(self, stream: StreamFacts, error: BaseException, *, during: str, propagates: bool) -> None:
+        # A propagating error is logged with its traceback by the server; the log has it once.
+        traceback = {} if propagates else {"exc_info": error}
+        self._log.error("stream.failed", during=during, error=repr(error), **_identity(stream), **traceback)
+
+    def closed(self, stream: StreamFacts, reason: CloseReason, error: BaseException | None) -> None:
+        self._log.info(
+            "stream.closed",
+            reason=reason.value,
+            duration=round(stream.duration, 6),
+            events=stream.events,
+            bytes=stream.bytes_sent,
+            **_identity(stream),
+        )
+
+    def lagged(self, channels: Sequence[str], policy: str) -> None:
+        self._log.warning("subscription.lagged", channels=list(channels), policy=policy)
+
+    def reset(self, channels: Sequence[str], reason: str) -> None:
+        self._log.info("subscription.reset", channels=list(channels), reason=reason)
+
+    def backend_lost(self, error: BaseException) -> None:
+        self._log.error("broker.lost", error=repr(error))
+
+    def backend_back(self, outage: float) -> None:
+        self._log.info("broker.recovered", outage=round(outage, 3))
+
+
+def _identity(stream: StreamFacts) -> dict[str, str]:
+    identity = stream.identity
+    return {"connection_id": identity.connection_id, "endpoint": identity.endpoint, "path": identity.path}

@@ -1,0 +1,441 @@
+"""The driver: one object per connection owns ASGI ``send`` and takes the stream from its first byte to its cleanup.
+
+Who runs: the server's own task converses (opening, pings, a subscription's frames, the last frame), a listener waits
+for the client to go, and a :class:`~starlette_sse.producers.Producer` runs ``events()`` if there is one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, Protocol
+
+import anyio
+from anyio.lowlevel import checkpoint
+from starlette.exceptions import HTTPException
+from starlette.types import Message, Receive, Send
+
+from starlette_sse.deadlines import Deadlines, Due, StreamSettings
+from starlette_sse.draining import Domain
+from starlette_sse.eventloop import Waiter, current_event_loop
+from starlette_sse.exceptions import SlowReaderError
+from starlette_sse.observers import CloseReason, Observer, StreamIdentity
+from starlette_sse.producers import Producer
+from starlette_sse.writers import FrameWriter
+
+__all__ = ["FrameSource", "Stream", "StreamOwner", "StreamSettings"]
+
+#: The client cannot be told any more, so what waits in ``send`` is not waited for.
+ABRUPT = frozenset({CloseReason.CLIENT_GONE, CloseReason.SEND_TIMEOUT, CloseReason.CANCELLED})
+
+DISCONNECTS = frozenset({"http.disconnect", "websocket.disconnect"})
+
+#: A generator that never waits lets the event loop serve others after this many of its events.
+TURN = 8
+
+#: Seconds between cutting a generator and giving up on it.
+CUT_MARGIN = 1.0
+
+
+class FrameSource(Protocol):
+    """Where frames come from that are not an iterator's, such as a subscription; one task pulls."""
+
+    async def pull(self) -> bytes:
+        """Wait for frames and return those that are ready, joined; ``b""`` after :meth:`wake` without any."""
+
+    def wake(self) -> None:
+        """Make a waiting :meth:`pull` return."""
+
+    @property
+    def delivered(self) -> int:
+        """How many events :meth:`pull` has returned."""
+
+
+class StreamOwner(Protocol):
+    """What a stream asks of the endpoint or response that it belongs to."""
+
+    async def ping_frame(self) -> bytes:
+        """Return the ping."""
+
+    async def last_frame(self, reason: CloseReason, error: BaseException | None) -> bytes | None:
+        """Return what the client gets last, ``b""`` for nothing; None: cut the body."""
+
+    async def reauthorize(self) -> None:
+        """Raise :exc:`~starlette.exceptions.HTTPException` if the client may not go on."""
+
+    def drain_begins(self) -> None:
+        """Called when the stream is asked to end for a shutdown."""
+
+    async def stream_closed(self, reason: CloseReason) -> None:
+        """Called once for every stream that was run."""
+
+
+class NoFrames:
+    """The frame source of a stream whose events come from an iterator: it only wakes the server's task."""
+
+    __slots__ = ("_waiter", "delivered", "wake")
+
+    def __init__(self, waiter: Waiter) -> None:
+        self._waiter = waiter
+        self.wake = waiter.wake
+        self.delivered = 0
+
+    async def pull(self) -> bytes:
+        await self._waiter.wait()
+        return b""
+
+
+class Stream:
+    """One client's stream, from the opening to the cleanup."""
+
+    __slots__ = (
+        "_chores",
+        "_deadlines",
+        "_domain",
+        "_encode",
+        "_error",
+        "_interrupted",
+        "_loop",
+        "_observers",
+        "_opened",
+        "_owner",
+        "_produced",
+        "_producer",
+        "_reason",
+        "_receive",
+        "_scope",
+        "_settings",
+        "_source",
+        "_stalled",
+        "_told",
+        "_watched",
+        "_writer",
+        "identity",
+        "started_at",
+    )
+
+    def __init__(
+        self,
+        owner: StreamOwner,
+        identity: StreamIdentity,
+        settings: StreamSettings,
+        receive: Receive,
+        send: Send,
+        *,
+        domain: Domain,
+        observers: Sequence[Observer],
+        encode: Callable[[Any], bytes],
+    ) -> None:
+        self.identity = identity
+        self._owner = owner
+        self._settings = settings
+        self._receive = receive
+        self._domain = domain
+        self._observers = observers
+        self._watched = any(type(observer).sent is not Observer.sent for observer in observers)
+        self._encode = encode
+        self._loop = current_event_loop()
+        self._writer = FrameWriter(self._loop, send, self._client_is_gone)
+        self._deadlines = Deadlines(self._loop, settings, self._writer, self._on_due)
+        self._source: FrameSource = NoFrames(self._loop.waiter())
+        self._producer: Producer | None = None
+        self._scope = anyio.CancelScope()
+        self._chores: set[Due] | None = None
+        self._produced = 0
+        self._opened = self._stalled = self._told = False
+        self._reason: CloseReason | None = None
+        self._error: BaseException | None = None
+        self._interrupted: BaseException | None = None
+        self.started_at = self._loop.time()
+
+    @property
+    def events(self) -> int:
+        """How many events were sent."""
+        return self._produced + self._source.delivered
+
+    @property
+    def bytes_sent(self) -> int:
+        """How many bytes of body were sent."""
+        return self._writer.bytes_sent
+
+    @property
+    def duration(self) -> float:
+        """How long the stream has been open, in seconds."""
+        return self._loop.time() - self.started_at
+
+    @property
+    def reason(self) -> CloseReason | None:
+        """Why the stream ended; None while it is open."""
+        return self._reason
+
+    @property
+    def longest_end(self) -> float:
+        """How long the stream may take to end after :meth:`drain`, in seconds."""
+        return self._settings.longest_end
+
+    def end(self, reason: CloseReason, error: BaseException | None = None) -> None:
+        """End the stream; the first reason counts. Call it in the stream's event loop."""
+        if self._reason is not None:
+            return
+        self._reason = reason
+        self._error = error
+        if reason in ABRUPT:
+            self._scope.cancel()
+        else:
+            self._deadlines.grace_begins()
+        self._source.wake()
+
+    def drain(self) -> None:
+        """End the stream for a shutdown, now or when its events run out within the grace, as the policy says."""
+        if self._reason is None:
+            self._owner.drain_begins()
+            if self._settings.drain_policy == "finish":
+                self._deadlines.grace_begins()
+            else:
+                self.end(CloseReason.DRAINING)
+
+    async def run(
+        self,
+        start: Message,
+        opening: bytes,
+        *,
+        events: Callable[[], AsyncIterator[Any]] | None = None,
+        source: FrameSource | None = None,
+        companion: Callable[[], Awaitable[object]] | None = None,
+    ) -> None:
+        """Drive the stream until it is closed and cleaned up.
+
+        :param start: the ``http.response.start`` message.
+        :param opening: the first bytes of the body, may be empty.
+        :param events: makes the iterator whose items are sent.
+        :param source: gives the frames that are sent, if there is no iterator.
+        :param companion: runs beside the stream; its error ends the stream.
+        :raises Exception: what ended the stream, if the client was not told.
+        """
+        self._source = source or self._source
+        self._domain.join(self)
+        try:
+            async with anyio.create_task_group() as tasks:
+                try:
+                    with self._scope:
+                        if events is not None:
+                            self._producer = Producer(self._loop, events(), self._deliver, self._producer_moved)
+                            tasks.start_soon(self._producer.run)
+                        tasks.start_soon(self._listen)
+                        if companion is not None:
+                            tasks.start_soon(self._accompany, companion)
+                        await self._converse(start, opening)
+                except BaseException as exc:  # noqa: BLE001 - raised again after the cleanup
+                    self._fail(exc)
+                await self._wind_up()
+                tasks.cancel_scope.cancel()
+        finally:
+            self._domain.leave(self)
+        if self._interrupted is not None:
+            raise self._interrupted
+        if self._reason is CloseReason.ERROR and self._error is not None and not self._told:
+            raise self._error
+
+    # While the stream is open
+
+    async def _converse(self, start: Message, opening: bytes) -> None:
+        # The producer takes its first step before the response starts: what it raises there has its real status.
+        await checkpoint()
+        if self._reason is CloseReason.ERROR:
+            return
+        self._deadlines.opening()
+        await self._writer.open(start, opening)
+        self._opened = True
+        self._deadlines.opened()
+        for observer in self._observers:
+            observer.opened(self)
+        source, write = self._source, self._writer.write
+        while self._reason is None:
+            try:
+                frame = await source.pull()
+            except SlowReaderError as exc:
+                self.end(CloseReason.SLOW_READER, exc)
+                return
+            if frame:
+                await write(frame)
+                if self._watched:
+                    self._tell_sent(len(frame))
+            if self._chores:
+                await self._do_chores(self._chores)
+
+    async def _listen(self) -> None:
+        receive = self._receive
+        try:
+            while (await receive())["type"] not in DISCONNECTS:
+                pass
+        except Exception as exc:  # noqa: BLE001 - a connection that cannot be read is gone; observers are told why
+            self._client_is_gone(exc)
+        self.end(CloseReason.CLIENT_GONE)
+
+    async def _accompany(self, companion: Callable[[], Awaitable[object]]) -> None:
+        try:
+            await companion()
+        except Exception as exc:  # noqa: BLE001 - raised by run
+            self.end(CloseReason.ERROR, exc)
+
+    async def _deliver(self, item: Any) -> None:
+        frame = self._encode(item)
+        writer = self._writer
+        if writer.sending_since is not None:
+            await writer.turn()
+        if self._reason is not None:
+            return
+        await writer.write(frame)
+        self._produced += 1
+        if self._watched:
+            self._tell_sent(len(frame))
+        if not self._produced % TURN:
+            await checkpoint()
+
+    def _tell_sent(self, size: int) -> None:
+        for observer in self._observers:
+            observer.sent(self, size)
+
+    def _client_is_gone(self, error: BaseException) -> None:
+        self.end(CloseReason.CLIENT_GONE, error)
+
+    def _producer_moved(self, producer: Producer) -> None:
+        if producer.error is not None:
+            self.end(CloseReason.ERROR, producer.error)
+        elif producer.done:
+            self.end(CloseReason.FINISHED)
+        self._source.wake()
+
+    # What is due
+
+    def _on_due(self, due: Due) -> None:
+        if due is Due.GRACE_OVER:
+            self._give_up()
+        elif due is Due.SEND_TIMEOUT:
+            self.end(CloseReason.SEND_TIMEOUT)
+        elif due is Due.LIFETIME:
+            self.end(CloseReason.LIFETIME)
+        else:
+            self._chores = {due} | (self._chores or set())
+            self._source.wake()
+
+    def _give_up(self) -> None:
+        if self._reason is None:
+            self.end(CloseReason.DRAINING)
+        else:
+            self._stalled = True
+            self._scope.cancel()
+
+    async def _do_chores(self, chores: set[Due]) -> None:
+        self._chores = None
+        if Due.AUTHORIZE in chores:
+            try:
+                await self._owner.reauthorize()
+            except HTTPException as exc:
+                self.end(CloseReason.UNAUTHORIZED, exc)
+            self._deadlines.authorized()
+        if Due.PING in chores:
+            await self._ping()
+
+    async def _ping(self) -> None:
+        frame = await self._owner.ping_frame()
+        if self._settings.ping_only_when_idle and self._writer.sending_since is not None:
+            return
+        await self._writer.turn()
+        if self._reason is None:
+            await self._writer.write(frame)
+            self._deadlines.pinged()
+            for observer in self._observers:
+                observer.pinged(self)
+
+    # After the end
+
+    def _fail(self, error: BaseException) -> None:
+        if isinstance(error, Exception):
+            self.end(CloseReason.ERROR, error)
+        else:
+            self._interrupted = error
+            self.end(CloseReason.CANCELLED)
+
+    async def _wind_up(self) -> None:
+        self._deadlines.stop()
+        reason = self._reason or CloseReason.FINISHED
+        if self._producer is not None:
+            self._producer.stop()
+        if self._opened and reason not in ABRUPT and not self._stalled:
+            self._stalled = await self._bounded(self._settings.drain_grace, "the last frame", self._say_goodbye)
+        if self._stalled or reason is CloseReason.SEND_TIMEOUT:
+            abort_connection(self._receive)
+        if reason is CloseReason.ERROR and self._error is not None:
+            self._report(self._error, "events", propagates=not self._told)
+        if self._producer is not None:
+            await self._close_producer(self._producer)
+        await self._bounded(self._settings.cleanup_timeout, "on_disconnect", lambda: self._owner.stream_closed(reason))
+        for observer in self._observers:
+            observer.closed(self, reason, self._error)
+
+    async def _say_goodbye(self) -> None:
+        await self._writer.turn()
+        frame = await self._last_frame(self._reason or CloseReason.FINISHED)
+        if frame is not None:
+            await self._writer.write(frame, more=False)
+            self._told = True
+
+    async def _last_frame(self, reason: CloseReason) -> bytes | None:
+        try:
+            return await self._owner.last_frame(reason, self._error)
+        except Exception as exc:  # noqa: BLE001 - reported
+            self._report(exc, "the last frame")
+            return None if reason is CloseReason.ERROR else b""
+
+    async def _close_producer(self, producer: Producer) -> None:
+        producer.stop_delivery()
+        timeout = self._settings.cleanup_timeout
+        if timeout is not None:
+            producer.cut_at(self._loop.time() + timeout)
+            # A generator that swallows even the cut is not waited for.
+            timeout += CUT_MARGIN
+        await self._bounded(timeout, "events", lambda: self._closed(producer))
+        if producer.cut:
+            self._report(
+                TimeoutError(f"events() was cut after cleanup_timeout = {self._settings.cleanup_timeout} s"), "events"
+            )
+        if producer.error is not None and producer.error is not self._error:
+            self._report(producer.error, "events")
+
+    async def _closed(self, producer: Producer) -> None:
+        while not producer.done:
+            await self._source.pull()
+
+    async def _bounded(self, seconds: float | None, during: str, step: Callable[[], Awaitable[None]]) -> bool:
+        """Take one step of the end, whatever has happened before it, and tell whether it was cut.
+
+        What goes wrong is reported, and the end goes on.
+        """
+        scope = anyio.CancelScope(shield=True)
+        try:
+            with scope:
+                scope.deadline = math.inf if seconds is None else anyio.current_time() + seconds
+                await step()
+        except Exception as exc:  # noqa: BLE001 - reported
+            self._report(exc, during)
+        except BaseException as exc:  # noqa: BLE001 - raised again by run
+            self._interrupted = self._interrupted or exc
+        if scope.cancelled_caught:
+            self._report(TimeoutError(f"{during} was cut after {seconds} s"), during)
+        return scope.cancelled_caught
+
+    def _report(self, error: BaseException, during: str, *, propagates: bool = False) -> None:
+        for observer in self._observers:
+            observer.failed(self, error, during=during, propagates=propagates)
+
+
+def abort_connection(receive: Receive) -> None:
+    """Free a connection whose client reads nothing, on uvicorn; elsewhere do nothing.
+
+    Uvicorn closes the transport when the app returns, and a transport that is closed waits until its buffer is
+    read: the connection would stay, and hold up the server's shutdown, for as long as the client likes.
+    """
+    abort = getattr(getattr(getattr(receive, "__self__", None), "transport", None), "abort", None)
+    if callable(abort):
+        abort()

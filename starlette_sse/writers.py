@@ -1,0 +1,73 @@
+"""The one way of a stream's bytes to ASGI ``send``: whole frames, one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from starlette.types import Message, Send
+
+from starlette_sse.eventloop import EventLoop, Waiter
+
+__all__ = ["FrameWriter"]
+
+
+class FrameWriter:
+    """Sends frames; two tasks may write, the second waits its turn.
+
+    It sets no timer and enters no cancel scope: whoever watches the clock reads :attr:`sending_since`.
+
+    :param on_gone: called with what ``send`` raised. Servers raise what they like when the client has gone, or nothing.
+    """
+
+    __slots__ = ("_loop", "_next", "_on_gone", "_send", "_time", "bytes_sent", "last_write", "sending_since")
+
+    def __init__(self, loop: EventLoop, send: Send, on_gone: Callable[[BaseException], None]) -> None:
+        self._loop = loop
+        self._time = loop.time
+        self._send = send
+        self._on_gone = on_gone
+        self._next: Waiter | None = None
+        self.bytes_sent = 0
+        self.last_write = self._time()
+        #: When the send that is under way began; nobody may write before :meth:`open` has ended.
+        self.sending_since: float | None = self.last_write
+
+    async def open(self, start: Message, opening: bytes) -> None:
+        """Start the response, with the first bytes of its body.
+
+        :raises Exception: the server refuses the response; a client that has gone is told to ``on_gone`` instead.
+        """
+        self.sending_since = self._time()
+        try:
+            await self._send(start)
+            if opening:
+                await self._send({"type": "http.response.body", "body": opening, "more_body": True})
+                self.bytes_sent += len(opening)
+        except OSError as exc:
+            self._on_gone(exc)
+        finally:
+            self.last_write = self._time()
+            self._release()
+
+    async def write(self, frame: bytes, *, more: bool = True) -> None:
+        """Send ``frame``; the caller has waited for its :meth:`turn`."""
+        self.sending_since = self.last_write = self._time()
+        try:
+            await self._send({"type": "http.response.body", "body": frame, "more_body": more})
+            self.bytes_sent += len(frame)
+        except Exception as exc:  # noqa: BLE001 - told to on_gone
+            self._on_gone(exc)
+        finally:
+            self._release()
+
+    async def turn(self) -> None:
+        """Wait until nobody is writing."""
+        while self.sending_since is not None:
+            self._next = self._loop.waiter()
+            await self._next.wait()
+
+    def _release(self) -> None:
+        self.sending_since = None
+        if self._next is not None:
+            waiter, self._next = self._next, None
+            waiter.wake()
