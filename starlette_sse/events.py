@@ -200,6 +200,7 @@ def as_event(item: Any, event_class: type[ServerSentEvent] = ServerSentEvent) ->
     """
     if isinstance(item, ServerSentEvent):
         return item
+    # Text first: to ask whether it is a mapping costs as much as its whole event.
     if isinstance(item, str):
         return event_class(item)
     if isinstance(item, MAPPING):
