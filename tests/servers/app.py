@@ -1,0 +1,140 @@
+"""The app that every server runs here: its streams yield what the test writes, and a journal tells what happened.
+
+A stream named ``name`` connects to the test's :class:`~tests.servers.control.Control` and yields one event for each
+line of JSON that it reads there, so the test decides when each event comes and no one sleeps. The journal is a file of
+JSON lines, one for each thing the endpoint saw.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+from anyio.streams.buffered import BufferedByteReceiveStream
+from fastapi import FastAPI
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
+from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Mount, Route
+
+import starlette_sse
+from starlette_sse import CloseReason, EventSourceResponse, ServerSentEvent, SSEEndpoint
+
+__all__ = ["app"]
+
+CONTROL_PORT = int(os.environ["SSE_TEST_CONTROL"])
+JOURNAL = os.open(os.environ["SSE_TEST_JOURNAL"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+
+def note(what: str, **details: Any) -> None:
+    line = json.dumps({"what": what, "pid": os.getpid(), "at": time.monotonic(), **details})
+    os.write(JOURNAL, line.encode() + b"\n")
+
+
+def tasks() -> dict[str, int]:
+    return Counter(getattr(task.coro, "__qualname__", str(task.name)) for task in anyio.get_running_tasks())
+
+
+def sockets() -> int:
+    links = (f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd"))
+    return sum(os.readlink(link).startswith("socket:") for link in links if os.path.islink(link))
+
+
+async def told(name: str, **hello: Any) -> AsyncGenerator[ServerSentEvent, None]:
+    """Yield a hello, then what the test writes to the stream ``name``, then end when it says so."""
+    try:
+        async with await anyio.connect_tcp("127.0.0.1", CONTROL_PORT) as control:
+            await control.send(f"{name}\n".encode())
+            lines = BufferedByteReceiveStream(control)
+            yield ServerSentEvent({"name": name, "pid": os.getpid(), **hello}, event="hello")
+            while fields := json.loads(await lines.receive_until(b"\n", 2**20)):
+                yield ServerSentEvent(**fields)
+    finally:
+        # What is awaited here must still complete when the client has gone or the server stops.
+        await anyio.sleep(0.02)
+        note("finally", name=name)
+
+
+class Stream(SSEEndpoint):
+    methods = ("GET", "POST")
+
+    async def on_connect(self, request: Request) -> None:
+        self.name = request.query_params["name"]
+        self.body = (await request.body()).decode()
+        note("connect", name=self.name)
+
+    def events(self, request: Request) -> AsyncGenerator[ServerSentEvent, None]:
+        return told(self.name, body=self.body, last_event_id=self.last_event_id)
+
+    async def on_disconnect(self, request: Request, reason: CloseReason) -> None:
+        await anyio.sleep(0.02)
+        note("disconnect", name=self.name, reason=reason.name)
+
+
+async def response(request: Request) -> Response:
+    return respond(request.query_params["name"])
+
+
+def respond(name: str) -> EventSourceResponse:
+    async def gone(_: object) -> None:
+        await anyio.sleep(0.02)
+        note("disconnect", name=name, reason="close handler")
+
+    note("connect", name=name)
+    return EventSourceResponse(told(name), client_close_handler_callable=gone)
+
+
+async def vitals(request: Request) -> Response:
+    return JSONResponse({"pid": os.getpid(), "tasks": tasks(), "sockets": sockets()})
+
+
+async def page(request: Request) -> Response:
+    return HTMLResponse("<!doctype html><title>A page for EventSource</title>")
+
+
+api = FastAPI()
+
+
+@api.get("/response", response_class=EventSourceResponse)
+async def fastapi_response(name: str) -> EventSourceResponse:
+    return respond(name)
+
+
+class PassingMiddleware(BaseHTTPMiddleware):
+    async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
+        answer = await call_next(request)
+        answer.headers["x-passed"] = "yes"
+        return answer
+
+
+@asynccontextmanager
+async def lifespan(app: Starlette) -> AsyncIterator[dict[str, Any]]:
+    before = Counter(tasks())
+    async with starlette_sse.lifespan(app) as state:
+        note("started")
+        yield dict(state)
+    note("stopped", tasks=Counter(tasks()) - before)
+
+
+api.add_route("/stream", Stream)
+routes = [Route("/stream", Stream), Route("/response", response), Route("/vitals", vitals), Route("/page", page)]
+app = Starlette(
+    routes=[
+        *routes,
+        Mount("/base", routes=routes, middleware=[Middleware(PassingMiddleware)]),
+        Mount("/gzip", routes=routes, middleware=[Middleware(GZipMiddleware, minimum_size=1)]),
+        Mount("/cors", routes=routes, middleware=[Middleware(CORSMiddleware, allow_origins=["https://example.org"])]),
+        Mount("/fastapi", api),
+    ],
+    lifespan=lifespan,
+)

@@ -1,0 +1,88 @@
+"""The app under test on one of the servers, with the control of its streams and its journal."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.servers.client import EventStream, get_json
+from tests.servers.control import Control
+from tests.servers.kinds import Kind
+from tests.servers.processes import ROOT, Program, eventually, running
+
+__all__ = ["AppServer", "environment", "serving"]
+
+
+@dataclass(frozen=True, slots=True)
+class AppServer:
+    """A running server of :mod:`tests.servers.app`."""
+
+    program: Program
+    control: Control
+    journal: Path
+
+    @property
+    def port(self) -> int:
+        return self.program.port
+
+    def open(self, name: str, path: str = "/stream", **options: Any) -> EventStream:
+        """Open the stream ``name`` and return it once its hello has come."""
+        stream = EventStream(self.port, f"{path}?name={name}", **options)
+        assert stream.status == 200, (stream.status, self.program.output)
+        hello = stream.next()
+        assert hello.type == "hello", hello
+        assert json.loads(hello.data)["name"] == name
+        return stream
+
+    def vitals(self) -> dict[str, Any]:
+        answer: dict[str, Any] = get_json(self.port, "/vitals")
+        return answer
+
+    def notes(self, what: str, names: Sequence[str] | None = None) -> list[dict[str, Any]]:
+        """Return the journal's entries of one kind, for these streams or for all."""
+        if not self.journal.exists():
+            return []
+        lines = self.journal.read_text().splitlines(keepends=True)
+        # A line that is being written has no end yet.
+        entries: list[dict[str, Any]] = [json.loads(line) for line in lines if line.endswith("\n")]
+        return [
+            entry for entry in entries if entry["what"] == what and (names is None or entry.get("name") in names)
+        ]
+
+    def note(self, what: str, name: str) -> dict[str, Any]:
+        """Return the one entry of a stream, waiting for it to be written."""
+        eventually(lambda: self.notes(what, [name]))
+        (entry,) = self.notes(what, [name])
+        return entry
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> float:
+        return self.program.stop(number)
+
+
+def environment(control: Control, journal: Path) -> dict[str, str]:
+    """Return what a process needs in its environment to run the app."""
+    path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(ROOT)]))
+    return {"PYTHONPATH": path, "SSE_TEST_CONTROL": str(control.port), "SSE_TEST_JOURNAL": str(journal)}
+
+
+@contextmanager
+def serving(kind: Kind, directory: Path, port: int | None = None) -> Iterator[AppServer]:
+    """Serve the app; the block starts when every worker is ready to be signalled."""
+    journal = directory / "journal"
+
+    def ready(port: int) -> bool:
+        try:
+            get_json(port, "/vitals", timeout=5)
+        except OSError:
+            return False
+        return not kind.lifespan or journal.read_text().count('"started"') >= kind.workers
+
+    with Control() as control:
+        with running(kind.argv, directory, ready=ready, environ=environment(control, journal), port=port) as program:
+            yield AppServer(program, control, journal)

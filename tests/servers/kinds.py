@@ -1,0 +1,90 @@
+"""The servers that the package is proven on, and what each one lets an app do when it is told to stop."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from signal import SIGINT, SIGTERM, Signals
+
+__all__ = ["APP", "KINDS", "Kind"]
+
+APP = "tests.servers.app:app"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """One way to run a server, and how its streams end by its stop signal.
+
+    :param farewell: the client gets the drain event and a complete body. Not so where the server cancels its apps
+        before they can know, or never tells them.
+    :param reasons: what ``on_disconnect`` may be given.
+    :param lifespan: the server runs the app's lifespan.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    workers: int = 1
+    signal: Signals = SIGTERM
+    farewell: bool = True
+    reasons: frozenset[str] = frozenset({"draining"})
+    lifespan: bool = True
+
+    def __str__(self) -> str:
+        return self.name
+
+    def argv(self, port: int) -> list[str]:
+        return [sys.executable, "-m", *(part.format(port=port) for part in self.command)]
+
+
+def uvicorn(*options: str) -> tuple[str, ...]:
+    return ("uvicorn", APP, "--port", "{port}", *options)
+
+
+def hypercorn(*options: str) -> tuple[str, ...]:
+    return ("hypercorn", APP, "--bind", "127.0.0.1:{port}", *options)
+
+
+def granian(*options: str) -> tuple[str, ...]:
+    return ("granian", APP, "--interface", "asgi", "--port", "{port}", *options)
+
+
+CANCELLED = frozenset({"cancelled"})
+
+KINDS = (
+    Kind(name="uvicorn-h11-asyncio", command=uvicorn("--http", "h11", "--loop", "asyncio")),
+    Kind(name="uvicorn-h11-uvloop", command=uvicorn("--http", "h11", "--loop", "uvloop")),
+    Kind(name="uvicorn-httptools-asyncio", command=uvicorn("--http", "httptools", "--loop", "asyncio")),
+    Kind(name="uvicorn-httptools-uvloop", command=uvicorn("--http", "httptools", "--loop", "uvloop")),
+    Kind(name="uvicorn-sigint", command=uvicorn(), signal=SIGINT),
+    Kind(name="uvicorn-workers", command=uvicorn("--workers", "2"), workers=2),
+    Kind(
+        name="gunicorn",
+        command=("gunicorn", APP, "--bind", "127.0.0.1:{port}", "-k", "uvicorn_worker.UvicornWorker"),
+    ),
+    Kind(name="hypercorn-asyncio-in-process", command=hypercorn("-k", "asyncio", "-w", "0")),
+    # Trio leaves SIGTERM to the system, which ends the process at once, so in one process only SIGINT is a stop.
+    Kind(name="hypercorn-trio-in-process", command=hypercorn("-k", "trio", "-w", "0"), signal=SIGINT),
+    # Hypercorn's worker processes get no signal: their streams are cancelled when --graceful-timeout has passed.
+    Kind(
+        name="hypercorn-asyncio-worker",
+        command=hypercorn("-k", "asyncio", "--graceful-timeout", "1"),
+        farewell=False,
+        reasons=CANCELLED,
+    ),
+    Kind(
+        name="hypercorn-trio-worker",
+        command=hypercorn("-k", "trio", "--graceful-timeout", "1"),
+        farewell=False,
+        reasons=CANCELLED,
+    ),
+    Kind(name="granian-asyncio", command=granian("--loop", "asyncio")),
+    Kind(name="granian-uvloop", command=granian("--loop", "uvloop")),
+    # Daphne cancels every app in the same instant as it gets the signal, and has no lifespan.
+    Kind(
+        name="daphne",
+        command=("daphne", "-p", "{port}", APP),
+        farewell=False,
+        reasons=frozenset({"cancelled", "draining"}),
+        lifespan=False,
+    ),
+)
