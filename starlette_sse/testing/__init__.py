@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from starlette_sse.testing.assertions import assert_events, assert_gaps
+    from starlette_sse.testing.blocking import BlockingEventStream, BlockingSSETestClient
     from starlette_sse.testing.client import Response, SSETestClient
     from starlette_sse.testing.exceptions import (
         ASGIProtocolError,
@@ -28,12 +29,18 @@ if TYPE_CHECKING:
         StreamTestError,
         UnexpectedEventsError,
     )
+    from starlette_sse.testing.leaks import nothing_left_running
+    from starlette_sse.testing.logs import CapturedLogs, capture_logs
     from starlette_sse.testing.reader import Ending
     from starlette_sse.testing.received import ReceivedComment, ReceivedEvent
     from starlette_sse.testing.stream import EventStream
+    from starlette_sse.testing.transport import StreamingASGITransport
 
 __all__ = [
     "ASGIProtocolError",
+    "BlockingEventStream",
+    "BlockingSSETestClient",
+    "CapturedLogs",
     "Ending",
     "EventStream",
     "NoEventError",
@@ -47,19 +54,30 @@ __all__ = [
     "StreamEndedError",
     "StreamForgottenError",
     "StreamTestError",
+    "StreamingASGITransport",
     "UnexpectedEventsError",
     "assert_events",
     "assert_gaps",
+    "capture_logs",
+    "nothing_left_running",
 ]
 
-MODULES = {
-    "assertions": ["assert_events", "assert_gaps"],
-    "client": ["Response", "SSETestClient"],
-    "reader": ["Ending"],
-    "received": ["ReceivedComment", "ReceivedEvent"],
-    "stream": ["EventStream"],
+HOMES = {
+    "BlockingEventStream": "blocking",
+    "BlockingSSETestClient": "blocking",
+    "CapturedLogs": "logs",
+    "Ending": "reader",
+    "EventStream": "stream",
+    "ReceivedComment": "received",
+    "ReceivedEvent": "received",
+    "Response": "client",
+    "SSETestClient": "client",
+    "StreamingASGITransport": "transport",
+    "assert_events": "assertions",
+    "assert_gaps": "assertions",
+    "capture_logs": "logs",
+    "nothing_left_running": "leaks",
 }
-HOMES = {name: module for module, names in MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
@@ -69,4 +87,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *__all__]
+    return sorted({*globals(), *__all__})

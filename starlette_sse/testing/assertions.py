@@ -56,8 +56,8 @@ class Expectation:
             case Mapping() if expected and expected.keys() <= set(FIELDS):
                 return cls(**expected)
         raise ConfigurationError(
-            f"cannot expect {expected!r}: give the payload as a str, a ServerSentEvent with data, or the fields that matter "
-            'as a mapping with some of "event", "data" and "id", as in {"event": "tick", "data": {"now": 1}}'
+            f"cannot expect {expected!r}: give the payload as a str, a ServerSentEvent with data, or the fields that "
+            'matter as a mapping with some of "event", "data" and "id", as in {"event": "tick", "data": {"now": 1}}'
         )
 
     def matches(self, received: ReceivedEvent) -> bool:

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import inspect
 import json as jsonlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Scope
 
-from starlette_sse.testing.exceptions import StillRunningError, StreamForgottenError
-from starlette_sse.testing.problems import report
+from starlette_sse.testing.caller import place_in_test
 from starlette_sse.testing.request import ClientRequest, absolute
 from starlette_sse.testing.server import Server
 from starlette_sse.testing.stream import EventStream
+
+if TYPE_CHECKING:
+    from starlette_sse.testing.blocking import BlockingSSETestClient
 
 __all__ = ["Response", "SSETestClient"]
 
 #: What a browser's EventSource asks with.
 EVENT_SOURCE = {"accept": "text/event-stream", "cache-control": "no-store"}
-HERE = str(Path(__file__).parent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +85,27 @@ class SSETestClient:
         self._headers = dict(headers or {})
         self._scope = scope or {}
         self._timeout = timeout
-        self._streams: list[EventStream] = []
         self._server = Server(
             app, lifespan=lifespan, raise_app_exceptions=raise_app_exceptions, close_grace=close_grace
         )
+
+    @classmethod
+    def blocking(
+        cls,
+        app: ASGIApp,
+        *,
+        backend: str = "asyncio",
+        backend_options: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> BlockingSSETestClient:
+        """Return the client for tests that are plain functions; further parameters as the class's own.
+
+        :param backend: the event loop that the app runs in, ``asyncio`` or ``trio``.
+        :param backend_options: as for :func:`anyio.run`.
+        """
+        from starlette_sse.testing.blocking import BlockingSSETestClient  # noqa: PLC0415 - it is built on this class
+
+        return BlockingSSETestClient(cls(app, **options), backend, backend_options)
 
     @property
     def state(self) -> dict[str, Any]:
@@ -103,14 +119,7 @@ class SSETestClient:
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        problems: list[Exception] = []
-        if exc is None or isinstance(exc, Exception):
-            problems = await self._close_streams(told=exc is None)
-        try:
-            await self._server.__aexit__(exc_type, exc, traceback)
-        except Exception as error:  # noqa: BLE001 - reported with the others
-            problems.append(error)
-        report(problems, exc)
+        await self._server.__aexit__(exc_type, exc, traceback)
 
     def stream(
         self,
@@ -145,15 +154,13 @@ class SSETestClient:
             content=content,
             json=json,
             last_event_id=last_event_id,
-            opened_at=caller(),
+            opened_at=place_in_test(),
         )
-        return self._add(
-            EventStream(
-                self._server,
-                request,
-                scope={**self._scope, **(scope or {})},
-                timeout=self._timeout if timeout is None else timeout,
-            )
+        return EventStream(
+            self._server,
+            request,
+            scope={**self._scope, **(scope or {})},
+            timeout=self._timeout if timeout is None else timeout,
         )
 
     def reconnect(self, stream: EventStream) -> EventStream:
@@ -163,7 +170,7 @@ class SSETestClient:
         """
         if stream.is_open:
             stream.disconnect()
-        return self._add(stream.successor())
+        return stream.successor()
 
     async def request(self, method: str, url: str, **options: Any) -> Response:
         """Send a request and return the whole response; for what is no stream, such as the app's other endpoints.
@@ -184,38 +191,6 @@ class SSETestClient:
         """
         self._server.domain.drain()
 
-    def _add(self, stream: EventStream) -> EventStream:
-        self._streams.append(stream)
-        return stream
-
-    async def _close_streams(self, *, told: bool) -> list[Exception]:
-        problems: list[Exception] = []
-        for stream in self._streams:
-            if stream.is_open and told:
-                problems.append(StreamForgottenError(forgotten(stream)))
-            problem = await stream.finish()
-            if problem is not None:
-                problems.append(problem)
-        left = len(self._server.domain)
-        if left:
-            problems.append(StillRunningError(f"{left} streams of the app are still registered after all have ended"))
-        return problems
-
-
-def forgotten(stream: EventStream) -> str:
-    return (
-        f"{stream.request}, opened at {stream.request.opened_at}, was left open; "
-        "open it by async with, or end it by stream.aclose()"
-    )
-
 
 def lowercase(headers: Mapping[str, str] | None) -> dict[str, str]:
     return {name.lower(): value for name, value in (headers or {}).items()}
-
-
-def caller() -> str:
-    """Return the place in the test that called into this package."""
-    frame = inspect.currentframe()
-    while frame is not None and frame.f_code.co_filename.startswith(HERE):
-        frame = frame.f_back
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else "an unknown place"

@@ -12,6 +12,7 @@ from anyio.lowlevel import checkpoint
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Scope
 
+from starlette_sse.testing.domain import WatchedDomain
 from starlette_sse.testing.exceptions import ASGIProtocolError
 from starlette_sse.testing.request import RequestBody
 from starlette_sse.testing.wire import Chunk, Wire
@@ -43,7 +44,13 @@ class Exchange:
     nothing, as on uvicorn. It is cancelled only when it is still there after a grace.
     """
 
-    def __init__(self, app: ASGIApp, scope: Scope, body: RequestBody) -> None:
+    def __init__(
+        self, app: ASGIApp, scope: Scope, body: RequestBody, *, name: str, opened_at: str, domain: WatchedDomain
+    ) -> None:
+        self.name = name
+        self.opened_at = opened_at
+        """The place in the test, as ``file:line``."""
+        self.domain = domain
         self.head: Head | None = None
         self.error: Exception | None = None
         """What left the app."""
@@ -63,6 +70,11 @@ class Exchange:
         self._ahead: deque[Chunk] = deque()
         self._ignored = 0
         self._cancel_scope = anyio.CancelScope()
+
+    @property
+    def has_client(self) -> bool:
+        """Whether the app still works and its client is still there."""
+        return not self.ended.is_set() and not self.wire.client_gone
 
     async def run(self) -> None:
         """Run the app to its end; what it raises is kept in :attr:`error`."""

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import anyio
 from anyio.abc import TaskGroup
@@ -12,10 +12,11 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Scope
 
 from starlette_sse.draining import STATE_KEY, Domain
-from starlette_sse.testing.exceptions import NoEventError, StillRunningError
+from starlette_sse.testing.domain import WatchedDomain
+from starlette_sse.testing.exceptions import NoEventError, StillRunningError, StreamForgottenError
 from starlette_sse.testing.exchange import Exchange, Head
 from starlette_sse.testing.lifespan import Lifespan
-from starlette_sse.testing.problems import raise_as_it_is
+from starlette_sse.testing.problems import raise_as_it_is, report
 from starlette_sse.testing.request import RequestBody
 
 __all__ = ["Server"]
@@ -24,7 +25,7 @@ SERVER_ERROR = Head(500, Headers({"content-type": "text/plain; charset=utf-8"}))
 
 
 class Server:
-    """An async context manager that serves one app.
+    """An async context manager that serves one app, and at its end tells what the test has not been told yet.
 
     :param lifespan: whether to run the app's startup and shutdown.
     :param raise_app_exceptions: whether what leaves the app is raised, or answered as a server does: by status 500
@@ -33,13 +34,14 @@ class Server:
     """
 
     def __init__(self, app: ASGIApp, *, lifespan: bool, raise_app_exceptions: bool, close_grace: float) -> None:
-        self.close_grace = close_grace
         self.state: dict[str, Any] = {STATE_KEY: Domain()}
         """What each request finds in its scope: what the app's startup left, and a domain to drain."""
         self._app = app
         self._lifespan = Lifespan(app) if lifespan else None
         self._raises = raise_app_exceptions
+        self._close_grace = close_grace
         self._tasks: TaskGroup | None = None
+        self._unsettled: list[Exchange] = []
 
     @property
     def domain(self) -> Domain:
@@ -47,7 +49,7 @@ class Server:
         domain: Domain = self.state[STATE_KEY]
         return domain
 
-    async def __aenter__(self) -> Server:
+    async def __aenter__(self) -> Self:
         self._tasks = await anyio.create_task_group().__aenter__()
         try:
             if self._lifespan is not None:
@@ -55,32 +57,35 @@ class Server:
                 await self._lifespan.startup()
                 self.state |= self._lifespan.state
         except BaseException:
-            await self._end(self._tasks)
+            await self._end()
             raise
         return self
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        tasks, self._tasks = self._tasks, None
-        if tasks is None:
-            return
+        problems: list[Exception] = []
         try:
-            if self._lifespan is not None and (exc is None or isinstance(exc, Exception)):
-                await self._lifespan.shutdown()
+            if exc is None or isinstance(exc, Exception):
+                problems = await self._shut_down(tell_forgotten=exc is None)
         finally:
-            await self._end(tasks)
+            await self._end()
+        report(problems, exc)
 
-    async def start(self, scope: Scope, body: RequestBody, *, name: str, timeout: float) -> Exchange:
+    async def start(self, scope: Scope, body: RequestBody, *, name: str, opened_at: str, timeout: float) -> Exchange:
         """Run the app for a request until its response starts.
 
-        :param timeout: seconds that the app has for that.
+        :param name: tells the request in messages, as does ``opened_at``, the place in the test.
+        :param timeout: seconds that the app has.
         :raises NoEventError: it took longer.
         :raises Exception: what the app raised before it responded.
         """
         if self._tasks is None:
             raise RuntimeError("the client is not open; use it as in: async with SSETestClient(app) as client")
-        exchange = Exchange(self._app, {**scope, "state": dict(self.state)}, body)
+        domain = WatchedDomain(self.domain)
+        scope = {**scope, "state": {**self.state, STATE_KEY: domain}}
+        exchange = Exchange(self._app, scope, body, name=name, opened_at=opened_at, domain=domain)
+        self._unsettled.append(exchange)
         self._tasks.start_soon(exchange.run, name=f"the app's {name}")
         try:
             with anyio.move_on_after(timeout):
@@ -88,21 +93,24 @@ class Server:
         except BaseException:
             exchange.disconnect()
             raise
-        if exchange.ended.is_set():
-            self._check_response(exchange, name)
+        self._check_response(exchange)
         if exchange.head is None:
-            await exchange.close(self.close_grace)
+            await self.settle(exchange)
             raise NoEventError(f"{name} got no response within {timeout:g} s")
         return exchange
 
-    def problem(self, exchange: Exchange, name: str) -> Exception | None:
-        """Return what is wrong with a request that has ended."""
+    async def settle(self, exchange: Exchange) -> Exception | None:
+        """Let the client go and wait until the app has ended; return what is wrong, once."""
+        if exchange not in self._unsettled:
+            return None
+        await exchange.close(self._close_grace)
+        self._unsettled.remove(exchange)
         if exchange.error is not None and self._raises:
             return exchange.error
         if exchange.outlived:
             return StillRunningError(
-                f"{name} had to be cancelled: the app was still at it {self.close_grace:g} s after its client had gone, "
-                "or went on sending; it must end when receive() gives http.disconnect"
+                f"{exchange.name} had to be cancelled: the app was still at it {self._close_grace:g} s after its "
+                "client had gone, or went on sending; it must end when receive() gives http.disconnect"
             )
         return None
 
@@ -113,16 +121,39 @@ class Server:
             # An error middleware answers before it raises on.
             await exchange.run_out()
 
-    def _check_response(self, exchange: Exchange, name: str) -> None:
-        head = exchange.head
-        if exchange.error is not None and self._raises and (head is None or head.status_code == 500):
-            raise_as_it_is(exchange.error)
-        if head is None and exchange.error is None:
-            raise RuntimeError(f"the app ended without a response to {name}")
+    def _check_response(self, exchange: Exchange) -> None:
+        head, error = exchange.head, exchange.error
+        if not exchange.ended.is_set() or (head is not None and head.status_code != 500):
+            return
+        if head is None and error is None:
+            error = RuntimeError(f"the app ended without a response to {exchange.name}")
+        if error is not None and self._raises:
+            self._unsettled.remove(exchange)
+            raise_as_it_is(error)
         if head is None:
             exchange.answer(SERVER_ERROR, b"Internal Server Error")
 
-    async def _end(self, tasks: TaskGroup) -> None:
-        tasks.cancel_scope.cancel()
-        # A task group would wrap the block's exception in a group, so it does not see it.
-        await tasks.__aexit__(None, None, None)
+    async def _shut_down(self, *, tell_forgotten: bool) -> list[Exception]:
+        problems: list[Exception] = []
+        for exchange in list(self._unsettled):
+            if tell_forgotten and exchange.has_client:
+                told = f"{exchange.name}, opened at {exchange.opened_at}, was left open"
+                problems.append(StreamForgottenError(f"{told}; open it by async with, or end it by its aclose()"))
+            problem = await self.settle(exchange)
+            if problem is not None:
+                problems.append(problem)
+        if len(self.domain):
+            problems.append(StillRunningError(f"{len(self.domain)} streams are registered after the last has ended"))
+        try:
+            if self._lifespan is not None:
+                await self._lifespan.shutdown()
+        except Exception as error:  # noqa: BLE001 - reported with the others
+            problems.append(error)
+        return problems
+
+    async def _end(self) -> None:
+        tasks, self._tasks = self._tasks, None
+        if tasks is not None:
+            tasks.cancel_scope.cancel()
+            # A task group would wrap the block's exception in a group, so it does not see it.
+            await tasks.__aexit__(None, None, None)

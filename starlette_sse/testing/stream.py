@@ -13,6 +13,7 @@ from typing import Any, Self
 import anyio
 from starlette.types import Scope
 
+from starlette_sse.observers import CloseReason
 from starlette_sse.testing.assertions import Expectation, assert_events, diff
 from starlette_sse.testing.exceptions import (
     NoEventError,
@@ -50,7 +51,6 @@ class EventStream(StreamReader):
         """What was sent; ``str()`` of it names the stream in messages."""
         self._server = server
         self._scope = scope
-        self._closed = False
 
     async def open(self) -> Self:
         """Send the request and wait for the response's start; ``async with`` and ``await`` do it.
@@ -61,7 +61,9 @@ class EventStream(StreamReader):
         if self._exchange is None:
             scope = {**self.request.scope(), **self._scope}
             body = RequestBody(self.request.content)
-            self._exchange = await self._server.start(scope, body, name=self._name, timeout=self._patience(None))
+            self._exchange = await self._server.start(
+                scope, body, name=self._name, opened_at=self.request.opened_at, timeout=self._patience(None)
+            )
         return self
 
     async def aclose(self) -> None:
@@ -81,24 +83,23 @@ class EventStream(StreamReader):
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        problem = await self.finish()
+        if self._exchange is None:
+            return
+        self.disconnect()
+        problem = await self._server.settle(self._exchange)
         # What broke the stream off says more than that it broke off.
         told_already = isinstance(exc, StreamCutError) and exc.__cause__ is problem
         report([problem] if problem else [], None if told_already else exc)
 
-    async def finish(self) -> Exception | None:
-        """Let the client go and wait until the app has ended; return what went wrong, once."""
-        if self._closed or self._exchange is None:
-            return None
-        self.disconnect()
-        await self._exchange.close(self._server.close_grace)
-        self._closed = True
-        return self._server.problem(self._exchange, self._name)
-
     @property
     def is_open(self) -> bool:
-        """Whether the app still works for the stream."""
-        return not self._closed and self._exchange is not None and not self._exchange.ended.is_set()
+        """Whether the client is there and the app serves it."""
+        return self._exchange is not None and self._exchange.has_client
+
+    @property
+    def close_reason(self) -> CloseReason | None:
+        """Why the app ended the stream, if it is one of this package's; None while it is open."""
+        return self._opened.domain.close_reason
 
     def successor(self) -> EventStream:
         """Return the stream of the same client when it reconnects: the same request with its ``Last-Event-ID``."""

@@ -179,7 +179,7 @@ async def test_waiting_too_long_fails_with_what_came_instead() -> None:
         )
         with pytest.raises(NoEventError, match=expected):
             await stream.next_event()
-        with pytest.raises(TimeoutError, match="did not end within 0.02 s"):
+        with pytest.raises(TimeoutError, match=r"did not end within 0\.02 s"):
             await stream.closed(timeout=0.02)
 
 
@@ -192,7 +192,7 @@ async def test_an_app_that_does_not_respond_fails_the_request() -> None:
         told.append("gone")
 
     async with SSETestClient(app(mute)) as client:
-        with pytest.raises(NoEventError, match="GET /mute got no response within 0.01 s"):
+        with pytest.raises(NoEventError, match=r"GET /mute got no response within 0\.01 s"):
             await client.stream("/mute", timeout=0.01)
         assert told == ["gone"]
 
@@ -578,6 +578,10 @@ async def test_starlettes_own_streams_work() -> None:
 # The lifespan.
 
 
+async def fail(message: str) -> None:
+    raise AppError(message)
+
+
 @asynccontextmanager
 async def pool(app: Starlette) -> AsyncIterator[dict[str, Any]]:
     opened: list[str] = []
@@ -604,7 +608,7 @@ async def test_an_exception_at_startup_is_raised_where_the_client_opens() -> Non
 
     @asynccontextmanager
     async def broken(app: Starlette) -> AsyncIterator[None]:
-        raise AppError("startup")
+        await fail("startup")
         yield
 
     with pytest.raises(AppError, match="startup"):
@@ -630,7 +634,7 @@ async def test_a_lifespan_can_be_left_out() -> None:
 
     @asynccontextmanager
     async def broken(app: Starlette) -> AsyncIterator[None]:
-        raise AppError("startup")
+        await fail("startup")
         yield
 
     async with SSETestClient(Starlette(lifespan=broken, routes=ECHO.routes), lifespan=False) as client:

@@ -1,0 +1,46 @@
+"""Finds what a test left running."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+from anyio import TaskInfo
+
+from starlette_sse.broker import Broker
+from starlette_sse.testing.exceptions import StillRunningError
+
+__all__ = ["nothing_left_running"]
+
+
+@asynccontextmanager
+async def nothing_left_running(*brokers: Broker) -> AsyncIterator[None]:
+    """Check that a block leaves no task behind, and no subscription to the brokers::
+
+        async with nothing_left_running(broker), SSETestClient(app) as client:
+            ...
+
+    Streams that stay registered need no check of their own: the client looks for them when it closes. Trio's system
+    tasks, which end with the run, do not count.
+
+    :raises StillRunningError: something is left; the message names it.
+    """
+    before = {task.id for task in tasks()}
+    subscriptions = [broker.health().subscriptions for broker in brokers]
+    yield
+    await anyio.wait_all_tasks_blocked()
+    left = [f"the task {task.name}" for task in tasks() if task.id not in before]
+    for broker, count in zip(brokers, subscriptions, strict=True):
+        more = broker.health().subscriptions - count
+        if more > 0:
+            left.append(f"{more} subscriptions to {broker!r}")
+    if left:
+        raise StillRunningError("left running: " + ", ".join(left))
+
+
+def tasks() -> list[TaskInfo]:
+    """Return the running tasks but trio's system tasks, which are children of its root."""
+    running = anyio.get_running_tasks()
+    root = running[0].id if running else None
+    return [task for task in running if task.parent_id is None or task.parent_id != root]
