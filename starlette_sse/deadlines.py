@@ -142,7 +142,8 @@ class Deadlines:
             self._authorize_at = math.inf
         elif due is Due.LIFETIME:
             self._expires_at = math.inf
-        self._set_alarm()
+        if due is not Due.SEND_TIMEOUT:
+            self._set_alarm()
         if due is not None:
             self._on_due(due)
 

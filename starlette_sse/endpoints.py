@@ -99,6 +99,7 @@ class SSEEndpoint(HTTPEndpoint):
         super().__init__(scope, receive, send)
         #: Names this stream in the log and in its error event.
         self.connection_id = secrets.token_hex(8)
+        self._stream: Stream | None = None
 
     # Hooks
 
@@ -173,6 +174,14 @@ class SSEEndpoint(HTTPEndpoint):
         base = 1000 if self.retry is None else self.retry
         return ServerSentEvent(comment=comment, retry=base + random.randrange(spread))  # noqa: S311
 
+    def close(self) -> None:
+        """End this stream from the app's side, with reason ``closed``; call it in the stream's event loop.
+
+        The client sees a clean end and, if it is an ``EventSource``, comes back.
+        """
+        if self._stream is not None:
+            self._stream.end(CloseReason.CLOSED)
+
     # The request's life
 
     async def dispatch(self) -> None:
@@ -229,18 +238,18 @@ class SSEEndpoint(HTTPEndpoint):
                 return
         response = await self._call("on_connect", request)
         if response is None:
-            await self._stream(request, domain)
+            await self._run_stream(request, domain)
         else:
             await response(self.scope, self.receive, self.send)
 
-    async def _stream(self, request: Request, domain: Domain) -> None:
+    async def _run_stream(self, request: Request, domain: Domain) -> None:
         hooks = EndpointHooks(self, request, self._call)
         try:
             configuration = self._configuration.of_instance(self)
         except ConfigurationError:
             await hooks.stream_closed(CloseReason.ERROR)
             raise
-        stream = Stream(
+        self._stream = stream = Stream(
             hooks,
             StreamIdentity(self.connection_id, type(self).__qualname__, self.scope.get("path", "")),
             configuration.settings,
@@ -251,7 +260,10 @@ class SSEEndpoint(HTTPEndpoint):
             encode=configuration.encode,
         )
         opening = self.event_class(comment="open", retry=self.retry).encode(self.sep)
-        await stream.run(configuration.headers.start(self.scope), opening, events=partial(self._iterate, request))
+        try:
+            await stream.run(configuration.headers.start(self.scope), opening, events=partial(self._iterate, request))
+        finally:
+            self._stream = None
 
     def _iterate(self, request: Request) -> AsyncIterator[Any]:
         return as_async_iterator(self.events(request), f"{type(self).__qualname__}.events()")

@@ -6,15 +6,20 @@ generator may hold a task group or a timeout open across a ``yield``.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from enum import Enum, auto
 from typing import Any
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from starlette_sse.eventloop import EventLoop, Shelter
+from starlette_sse.writers import FrameWriter
 
 __all__ = ["Producer"]
+
+#: Seconds that one iterator may keep the event loop to itself by never waiting.
+LONGEST_TURN = 0.002
 
 
 class Phase(Enum):
@@ -28,28 +33,48 @@ class Phase(Enum):
 
 
 class Producer:
-    """Pulls events one at a time, each delivered before the next is pulled.
+    """Pulls events one at a time, each sent before the next is pulled.
 
     :param iterator: the user's; it is closed when the producer ends, if it has an ``aclose``.
-    :param deliver: called with each item in the producer's task.
+    :param encode: makes a frame of what the iterator yields.
     :param on_moved: called with the producer when the iterator has failed, and when nothing is left to clean up.
+    :param on_sent: called with the size of each frame after it was sent, if anybody wants to know.
     """
 
-    __slots__ = ("_deliver", "_iterator", "_on_moved", "_phase", "_shelter", "_stopping", "error")
+    __slots__ = (
+        "_encode",
+        "_iterator",
+        "_loop",
+        "_on_moved",
+        "_on_sent",
+        "_phase",
+        "_shelter",
+        "_stopping",
+        "_writer",
+        "error",
+        "produced",
+    )
 
     def __init__(
         self,
         loop: EventLoop,
         iterator: AsyncIterator[Any],
-        deliver: Callable[[Any], Awaitable[None]],
+        encode: Callable[[Any], bytes],
+        writer: FrameWriter,
         on_moved: Callable[[Producer], None],
+        on_sent: Callable[[int], None] | None = None,
     ) -> None:
+        self._loop = loop
         self._iterator = iterator
-        self._deliver = deliver
+        self._encode = encode
+        self._writer = writer
         self._on_moved = on_moved
+        self._on_sent = on_sent
         self._shelter = Shelter(loop)
         self._phase = Phase.NEW
         self._stopping = False
+        #: How many events were sent.
+        self.produced = 0
         #: What ended the iterator, or its cleanup, other than being stopped.
         self.error: BaseException | None = None
 
@@ -64,7 +89,7 @@ class Producer:
         return self._shelter.cut
 
     async def run(self) -> None:
-        """Run the iterator to its end; never raises an error of the user's, which is left in :attr:`error`."""
+        """Run the iterator to its end; an error of the user's is left in :attr:`error`."""
         try:
             with self._shelter:
                 try:
@@ -95,16 +120,42 @@ class Producer:
         self._shelter.cut_at(deadline)
 
     async def _pull_all(self) -> bool:
-        advance, deliver = self._iterator.__anext__, self._deliver
+        """Return whether the iterator ran out, and not just was stopped."""
+        advance, encode, writer, on_sent = self._iterator.__anext__, self._encode, self._writer, self._on_sent
+        pulling, delivering = Phase.PULLING, Phase.DELIVERING
+        last_turn = check_at = 0.0
         while not self._stopping:
-            self._phase = Phase.PULLING
+            self._phase = pulling
             try:
                 item = await advance()
             except StopAsyncIteration:
                 return True
-            self._phase = Phase.DELIVERING
-            await deliver(item)
+            self._phase = delivering
+            frame = encode(item)
+            if writer.sending_since is not None and not await self._gets_turn():
+                break
+            try:
+                await writer.begin(frame)
+                writer.bytes_sent += len(frame)
+            except Exception as exc:
+                self._writer.on_gone(exc)
+            finally:
+                writer.end()
+            self.produced += 1
+            if on_sent is not None:
+                on_sent(len(frame))
+            if writer.last_write >= check_at:
+                check_at = writer.last_write + LONGEST_TURN
+                this_turn = self._loop.turn(writer.last_write)
+                # Neither the iterator nor send has waited; other tasks of the loop must run all the same.
+                if this_turn == last_turn:
+                    await checkpoint()
+                last_turn = this_turn
         return False
+
+    async def _gets_turn(self) -> bool:
+        await self._writer.turn()
+        return not self._stopping
 
     async def _close(self) -> None:
         close = getattr(self._iterator, "aclose", None)

@@ -30,9 +30,6 @@ ABRUPT = frozenset({CloseReason.CLIENT_GONE, CloseReason.SEND_TIMEOUT, CloseReas
 
 DISCONNECTS = frozenset({"http.disconnect", "websocket.disconnect"})
 
-#: A generator that never waits lets the event loop serve others after this many of its events.
-TURN = 8
-
 #: Seconds between cutting a generator and giving up on it.
 CUT_MARGIN = 1.0
 
@@ -99,7 +96,6 @@ class Stream:
         "_observers",
         "_opened",
         "_owner",
-        "_produced",
         "_producer",
         "_reason",
         "_receive",
@@ -141,7 +137,6 @@ class Stream:
         self._producer: Producer | None = None
         self._scope = anyio.CancelScope()
         self._chores: set[Due] | None = None
-        self._produced = 0
         self._opened = self._stalled = self._told = False
         self._reason: CloseReason | None = None
         self._error: BaseException | None = None
@@ -151,7 +146,7 @@ class Stream:
     @property
     def events(self) -> int:
         """How many events were sent."""
-        return self._produced + self._source.delivered
+        return self._source.delivered if self._producer is None else self._producer.produced
 
     @property
     def bytes_sent(self) -> int:
@@ -219,7 +214,7 @@ class Stream:
                 try:
                     with self._scope:
                         if events is not None:
-                            self._producer = Producer(self._loop, events(), self._deliver, self._producer_moved)
+                            self._producer = self._produce(events())
                             tasks.start_soon(self._producer.run)
                         tasks.start_soon(self._listen)
                         if companion is not None:
@@ -235,6 +230,10 @@ class Stream:
             raise self._interrupted
         if self._reason is CloseReason.ERROR and self._error is not None and not self._told:
             raise self._error
+
+    def _produce(self, events: AsyncIterator[Any]) -> Producer:
+        on_sent = self._tell_sent if self._watched else None
+        return Producer(self._loop, events, self._encode, self._writer, self._producer_moved, on_sent)
 
     # While the stream is open
 
@@ -277,20 +276,6 @@ class Stream:
             await companion()
         except Exception as exc:  # noqa: BLE001 - raised by run
             self.end(CloseReason.ERROR, exc)
-
-    async def _deliver(self, item: Any) -> None:
-        frame = self._encode(item)
-        writer = self._writer
-        if writer.sending_since is not None:
-            await writer.turn()
-        if self._reason is not None:
-            return
-        await writer.write(frame)
-        self._produced += 1
-        if self._watched:
-            self._tell_sent(len(frame))
-        if not self._produced % TURN:
-            await checkpoint()
 
     def _tell_sent(self, size: int) -> None:
         for observer in self._observers:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from starlette.types import Message, Send
 
@@ -19,13 +19,13 @@ class FrameWriter:
     :param on_gone: called with what ``send`` raised. Servers raise what they like when the client has gone, or nothing.
     """
 
-    __slots__ = ("_loop", "_next", "_on_gone", "_send", "_time", "bytes_sent", "last_write", "sending_since")
+    __slots__ = ("_loop", "_next", "on_gone", "_send", "_time", "bytes_sent", "last_write", "sending_since")
 
     def __init__(self, loop: EventLoop, send: Send, on_gone: Callable[[BaseException], None]) -> None:
         self._loop = loop
         self._time = loop.time
         self._send = send
-        self._on_gone = on_gone
+        self.on_gone = on_gone
         self._next: Waiter | None = None
         self.bytes_sent = 0
         self.last_write = self._time()
@@ -44,30 +44,38 @@ class FrameWriter:
                 await self._send({"type": "http.response.body", "body": opening, "more_body": True})
                 self.bytes_sent += len(opening)
         except OSError as exc:
-            self._on_gone(exc)
+            self.on_gone(exc)
         finally:
             self.last_write = self._time()
-            self._release()
+            self.end()
 
     async def write(self, frame: bytes, *, more: bool = True) -> None:
         """Send ``frame``; the caller has waited for its :meth:`turn`."""
-        self.sending_since = self.last_write = self._time()
         try:
-            await self._send({"type": "http.response.body", "body": frame, "more_body": more})
+            await self.begin(frame, more)
             self.bytes_sent += len(frame)
         except Exception as exc:  # noqa: BLE001 - told to on_gone
-            self._on_gone(exc)
+            self.on_gone(exc)
         finally:
-            self._release()
+            self.end()
+
+    def begin(self, frame: bytes, more: bool = True) -> Awaitable[None]:
+        """Return the send of ``frame``, to be awaited at once and followed by :meth:`end` whatever happens.
+
+        For who writes so often that a coroutine more counts; others :meth:`write`.
+        """
+        self.sending_since = self.last_write = self._time()
+        return self._send({"type": "http.response.body", "body": frame, "more_body": more})
+
+    def end(self) -> None:
+        """Let the next one write."""
+        self.sending_since = None
+        if self._next is not None:
+            waiter, self._next = self._next, None
+            waiter.wake()
 
     async def turn(self) -> None:
         """Wait until nobody is writing."""
         while self.sending_since is not None:
             self._next = self._loop.waiter()
             await self._next.wait()
-
-    def _release(self) -> None:
-        self.sending_since = None
-        if self._next is not None:
-            waiter, self._next = self._next, None
-            waiter.wake()

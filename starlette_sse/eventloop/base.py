@@ -46,6 +46,15 @@ class EventLoop(ABC):
         """Return a new :class:`Waiter`."""
 
     @abstractmethod
+    def turn(self, now: float) -> float:
+        """Return the time at which this was first called in the loop's present turn.
+
+        A task that gets the same time twice has not waited in between.
+
+        :param now: the loop's time.
+        """
+
+    @abstractmethod
     def current_task(self) -> object:
         """Return the running task."""
 

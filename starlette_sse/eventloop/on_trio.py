@@ -69,6 +69,7 @@ class TrioEventLoop(EventLoop):
         self._alarms: list[tuple[float, int, TrioAlarm]] = []
         self._count = itertools.count()
         self._earlier: trio.CancelScope | None = None
+        self._turn: float | None = None
 
     def time(self) -> float:
         return trio.current_time()
@@ -92,6 +93,16 @@ class TrioEventLoop(EventLoop):
     def waiter(self) -> Waiter:
         return TrioWaiter()
 
+    def turn(self, now: float) -> float:
+        turn = self._turn
+        if turn is None:
+            self._turn = turn = now
+            self._token.run_sync_soon(self._end_turn)
+        return turn
+
+    def _end_turn(self) -> None:
+        self._turn = None
+
     def current_task(self) -> object:
         return trio.lowlevel.current_task()
 
@@ -108,9 +119,13 @@ class TrioEventLoop(EventLoop):
         while self._alarms:
             with trio.CancelScope(deadline=self._alarms[0][0]) as self._earlier:
                 await trio.sleep_forever()
-            now = trio.current_time()
-            while self._alarms and (self._alarms[0][0] <= now or self._alarms[0][2].callback is None):
-                callback = heapq.heappop(self._alarms)[2].callback
-                if callback is not None:
-                    callback()
+            for alarm in self._take_due(trio.current_time()):
+                if alarm.callback is not None:
+                    alarm.callback()
         self._earlier = None
+
+    def _take_due(self, now: float) -> list[TrioAlarm]:
+        due = []
+        while self._alarms and self._alarms[0][0] <= now:
+            due.append(heapq.heappop(self._alarms)[2])
+        return due
