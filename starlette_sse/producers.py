@@ -21,6 +21,9 @@ __all__ = ["Producer"]
 #: Seconds that one iterator may keep the event loop to itself by never waiting.
 LONGEST_TURN = 0.002
 
+#: The same as a number of events, for a clock that stands still; a mask.
+MOST_EVENTS = 0xFF
+
 
 class Phase(Enum):
     """Where a producer is."""
@@ -144,7 +147,7 @@ class Producer:
             self.produced += 1
             if on_sent is not None:
                 on_sent(len(frame))
-            if writer.last_write >= check_at:
+            if writer.last_write >= check_at or not self.produced & MOST_EVENTS:
                 check_at = writer.last_write + LONGEST_TURN
                 this_turn = self._loop.turn(writer.last_write)
                 # Neither the iterator nor send has waited; other tasks of the loop must run all the same.

@@ -51,14 +51,12 @@ class TrioAlarm:
 
 
 class ScheduledWatch:
-    """Sees whether one task has been made ready to run."""
+    """Sees whether any task is made ready to run."""
 
-    def __init__(self, task: trio.lowlevel.Task) -> None:
-        self._task = task
-        self.seen = False
+    seen = False
 
     def task_scheduled(self, task: trio.lowlevel.Task) -> None:
-        self.seen = self.seen or task is self._task
+        self.seen = True
 
 
 class TrioEventLoop(EventLoop):
@@ -107,7 +105,8 @@ class TrioEventLoop(EventLoop):
         return trio.lowlevel.current_task()
 
     def reaches(self, task: Any, cancel: Callable[[], object]) -> bool:
-        watch = ScheduledWatch(task)
+        # A task that waits for the children of its nursery is not woken itself: they are.
+        watch = ScheduledWatch()
         trio.lowlevel.add_instrument(watch)  # type: ignore[arg-type]  # all methods are optional
         try:
             cancel()

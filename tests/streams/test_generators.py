@@ -1,0 +1,270 @@
+"""Generators that are hard to stop, and what they may rely on."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import anyio
+import pytest
+from starlette.requests import Request
+
+from starlette_sse import CloseReason
+from starlette_sse.testing import Ending
+from tests.streams.apps import Noting, serve
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_cleanup_may_take_the_whole_cleanup_timeout() -> None:
+    """``finally`` and ``on_disconnect`` each get ``cleanup_timeout`` seconds in which they may await."""
+
+    class Slow(Noting):
+        cleanup_timeout = 100.0
+
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            try:
+                yield "first"
+                await anyio.sleep_forever()
+            finally:
+                await anyio.sleep(99)
+                self.notes.append("cleaned up")
+
+        async def on_disconnect(self, request: Request, reason: CloseReason) -> None:
+            await anyio.sleep(99)
+            self.notes.append(reason)
+
+    async with serve(Slow) as client, client.stream("/") as stream:
+        await stream.expect("first")
+    assert Slow.notes == ["connected", "cleaned up", CloseReason.CLIENT_GONE]
+
+
+async def test_cleanup_is_cut_at_its_deadline() -> None:
+    """Cleanup that hangs is cut, told to the observers, and ``on_disconnect`` still runs."""
+
+    class Hanging(Noting):
+        cleanup_timeout = 10.0
+
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            try:
+                yield "first"
+                await anyio.sleep_forever()
+            finally:
+                await anyio.sleep_forever()
+                self.notes.append("never")
+
+    async with serve(Hanging) as client, client.stream("/") as stream:
+        await stream.expect("first")
+        start = anyio.current_time()
+        stream.disconnect()
+        await stream.closed()
+        assert anyio.current_time() - start == pytest.approx(11)
+    assert Hanging.notes == ["connected", CloseReason.CLIENT_GONE]
+
+
+async def test_an_on_disconnect_that_hangs_is_cut() -> None:
+    """No hook can hold a connection for ever."""
+
+    class Hanging(Noting):
+        async def on_disconnect(self, request: Request, reason: CloseReason) -> None:
+            self.notes.append(reason)
+            await anyio.sleep_forever()
+
+    async with serve(Hanging) as client, client.stream("/") as stream:
+        await stream.expect("first")
+        start = anyio.current_time()
+        stream.disconnect()
+        await stream.closed()
+        assert anyio.current_time() - start == pytest.approx(11)
+    assert Hanging.notes[-1] is CloseReason.CLIENT_GONE
+
+
+async def test_a_generator_may_swallow_its_interruption() -> None:
+    """One that goes on after it is closed at its next ``yield``."""
+
+    class Stubborn(Noting):
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            try:
+                while True:
+                    try:
+                        yield "again"
+                        await anyio.sleep_forever()
+                    except anyio.get_cancelled_exc_class():
+                        self.notes.append("swallowed")
+            finally:
+                await anyio.sleep(1)
+                self.notes.append("cleaned up")
+
+    async with serve(Stubborn) as client, client.stream("/") as stream:
+        await stream.expect("again")
+        await anyio.sleep(1)
+        stream.disconnect()
+        await stream.closed()
+    assert Stubborn.notes == ["connected", "swallowed", "cleaned up", CloseReason.CLIENT_GONE]
+
+
+async def test_a_generator_that_ignores_its_close_is_an_error_in_the_log_only() -> None:
+    """``on_disconnect`` runs although ``aclose()`` fails."""
+
+    class Deaf(Noting):
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            try:
+                yield "first"
+                yield "second"
+            finally:
+                yield "too late"
+
+    async with serve(Deaf) as client, client.stream("/") as stream:
+        await stream.expect("first")
+        stream.disconnect()
+        await stream.closed()
+    assert Deaf.notes == ["connected", CloseReason.CLIENT_GONE]
+
+
+async def test_a_generator_may_raise_in_its_finally() -> None:
+    """The reason stays what it was."""
+
+    class Clumsy(Noting):
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            try:
+                yield "first"
+                await anyio.sleep_forever()
+            finally:
+                raise ValueError("in finally")
+
+    async with serve(Clumsy) as client, client.stream("/") as stream:
+        await stream.expect("first")
+        stream.disconnect()
+        await stream.closed()
+    assert Clumsy.notes == ["connected", CloseReason.CLIENT_GONE]
+
+
+@pytest.mark.parametrize("where", ["waiting", "at the yield"])
+async def test_a_task_group_may_stay_open_across_a_yield(where: str) -> None:
+    """Its tasks end with the generator, their cleanup completes, and nothing is corrupted."""
+
+    class Grouped(Noting):
+        async def child(self) -> None:
+            try:
+                await anyio.sleep_forever()
+            finally:
+                self.notes.append("child ended")
+
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            try:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self.child)
+                    await anyio.sleep(1)
+                    yield "first"
+                    if where == "waiting":
+                        await anyio.sleep_forever()
+                    yield "second"
+            finally:
+                await anyio.sleep(1)
+                self.notes.append("cleaned up")
+
+    async with serve(Grouped) as client, client.stream("/") as stream:
+        await stream.expect("first")
+        await anyio.sleep(1)
+        stream.disconnect()
+        await stream.closed()
+    assert Grouped.notes == ["connected", "child ended", "cleaned up", CloseReason.CLIENT_GONE]
+
+
+async def test_a_task_of_the_generators_group_that_fails_ends_the_stream() -> None:
+    """The error reaches the client as any other."""
+
+    class Grouped(Noting):
+        async def child(self) -> None:
+            await anyio.sleep(5)
+            raise ValueError("child")
+
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self.child)
+                yield "first"
+                await anyio.sleep_forever()
+
+    async with serve(Grouped) as client, client.stream("/") as stream:
+        await stream.expect("first", {"event": "stream-error"})
+        await stream.closed()
+    assert Grouped.notes == ["connected", CloseReason.ERROR]
+
+
+async def test_a_timeout_of_the_generators_does_not_reach_the_driver() -> None:
+    """A scope that is open across a ``yield`` cancels the generator, not the sends."""
+
+    class Timed(Noting):
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            with anyio.move_on_after(5):
+                yield "first"
+                await anyio.sleep_forever()
+            yield "after"
+
+    async with serve(Timed) as client, client.stream("/") as stream:
+        await stream.expect("first", "after")
+        await stream.closed()
+    assert Timed.notes == ["connected", CloseReason.FINISHED]
+
+
+async def test_a_users_shield_is_respected() -> None:
+    """What the generator shields completes before it is interrupted."""
+
+    class Careful(Noting):
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            yield "first"
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(3)
+                self.notes.append("committed")
+            await anyio.sleep_forever()
+
+    async with serve(Careful) as client, client.stream("/") as stream:
+        await stream.expect("first")
+        await anyio.sleep(1)
+        stream.disconnect()
+        await stream.closed()
+    assert Careful.notes == ["connected", "committed", CloseReason.CLIENT_GONE]
+
+
+async def test_an_iterator_without_aclose_will_do() -> None:
+    """Any async iterator can be a stream."""
+
+    class Counter:
+        count = 0
+
+        def __aiter__(self) -> Counter:
+            return self
+
+        async def __anext__(self) -> int:
+            self.count += 1
+            if self.count == 3:
+                raise StopAsyncIteration
+            return self.count
+
+    class Counting(Noting):
+        def events(self, request: Request) -> AsyncIterator[Any]:
+            return Counter()
+
+    async with serve(Counting) as client, client.stream("/") as stream:
+        await stream.expect("1", "2")
+        assert await stream.closed() is Ending.FINISHED
+    assert Counting.notes == ["connected", CloseReason.FINISHED]
+
+
+async def test_a_generator_is_never_ahead_of_the_wire() -> None:
+    """The next event is pulled when the one before has been sent."""
+    pulled = []
+
+    class Counting(Noting):
+        send_timeout = None
+        ping_interval = None
+
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            for number in range(10):
+                pulled.append(number)
+                yield str(number)
+
+    async with serve(Counting) as client, client.stream("/") as stream:
+        await stream.expect("0", "1")
+        await anyio.sleep(1000)
+        assert pulled == [0, 1, 2]
