@@ -24,16 +24,13 @@ class AppServer:
     """A running server of :mod:`tests.servers.app`."""
 
     program: Program
+    port: int
     control: Control
     journal: Path
 
-    @property
-    def port(self) -> int:
-        return self.program.port
-
-    def open(self, name: str, path: str = "/stream", **options: Any) -> EventStream:
-        """Open the stream ``name`` and return it once its hello has come."""
-        stream = EventStream(self.port, f"{path}?name={name}", **options)
+    def open(self, name: str, path: str = "/stream", port: int | None = None, **options: Any) -> EventStream:
+        """Open the stream ``name``, by a proxy's port or directly, and return it once its hello has come."""
+        stream = EventStream(port or self.port, f"{path}?name={name}", **options)
         assert stream.status == 200, (stream.status, self.program.output)
         hello = stream.next()
         assert hello.type == "hello", hello
@@ -51,9 +48,7 @@ class AppServer:
         lines = self.journal.read_text().splitlines(keepends=True)
         # A line that is being written has no end yet.
         entries: list[dict[str, Any]] = [json.loads(line) for line in lines if line.endswith("\n")]
-        return [
-            entry for entry in entries if entry["what"] == what and (names is None or entry.get("name") in names)
-        ]
+        return [entry for entry in entries if entry["what"] == what and (names is None or entry.get("name") in names)]
 
     def note(self, what: str, name: str) -> dict[str, Any]:
         """Return the one entry of a stream, waiting for it to be written."""
@@ -62,6 +57,7 @@ class AppServer:
         return entry
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> float:
+        """Signal the server; return the seconds until every process of it has ended."""
         return self.program.stop(number)
 
 
@@ -85,4 +81,4 @@ def serving(kind: Kind, directory: Path, port: int | None = None) -> Iterator[Ap
 
     with Control() as control:
         with running(kind.argv, directory, ready=ready, environ=environment(control, journal), port=port) as program:
-            yield AppServer(program, control, journal)
+            yield AppServer(program, program.port, control, journal)

@@ -17,8 +17,10 @@ class Kind:
 
     :param farewell: the client gets the drain event and a complete body. Not so where the server cancels its apps
         before they can know, or never tells them.
-    :param reasons: what ``on_disconnect`` may be given.
+    :param reason: what ``on_disconnect`` is given.
     :param lifespan: the server runs the app's lifespan.
+    :param waits_for_middleware: a stream's cleanup completes behind a middleware that needs more steps of the loop.
+    :param own_tasks: the server's tasks, not the app's, that exist only at shutdown.
     """
 
     name: str
@@ -26,8 +28,10 @@ class Kind:
     workers: int = 1
     signal: Signals = SIGTERM
     farewell: bool = True
-    reasons: frozenset[str] = frozenset({"draining"})
+    reason: str = "draining"
     lifespan: bool = True
+    waits_for_middleware: bool = True
+    own_tasks: frozenset[str] = frozenset()
 
     def __str__(self) -> str:
         return self.name
@@ -37,7 +41,7 @@ class Kind:
 
 
 def uvicorn(*options: str) -> tuple[str, ...]:
-    return ("uvicorn", APP, "--port", "{port}", *options)
+    return ("uvicorn", APP, "--port", "{port}", "--no-access-log", *options)
 
 
 def hypercorn(*options: str) -> tuple[str, ...]:
@@ -47,8 +51,6 @@ def hypercorn(*options: str) -> tuple[str, ...]:
 def granian(*options: str) -> tuple[str, ...]:
     return ("granian", APP, "--interface", "asgi", "--port", "{port}", *options)
 
-
-CANCELLED = frozenset({"cancelled"})
 
 KINDS = (
     Kind(name="uvicorn-h11-asyncio", command=uvicorn("--http", "h11", "--loop", "asyncio")),
@@ -69,22 +71,20 @@ KINDS = (
         name="hypercorn-asyncio-worker",
         command=hypercorn("-k", "asyncio", "--graceful-timeout", "1"),
         farewell=False,
-        reasons=CANCELLED,
+        reason="cancelled",
     ),
     Kind(
         name="hypercorn-trio-worker",
         command=hypercorn("-k", "trio", "--graceful-timeout", "1"),
         farewell=False,
-        reasons=CANCELLED,
+        reason="cancelled",
     ),
-    Kind(name="granian-asyncio", command=granian("--loop", "asyncio")),
-    Kind(name="granian-uvloop", command=granian("--loop", "uvloop")),
-    # Daphne cancels every app in the same instant as it gets the signal, and has no lifespan.
     Kind(
-        name="daphne",
-        command=("daphne", "-p", "{port}", APP),
-        farewell=False,
-        reasons=frozenset({"cancelled", "draining"}),
-        lifespan=False,
+        name="granian-asyncio", command=granian("--loop", "asyncio"), own_tasks=frozenset({"LifespanProtocol.shutdown"})
     ),
+    Kind(
+        name="granian-uvloop", command=granian("--loop", "uvloop"), own_tasks=frozenset({"LifespanProtocol.shutdown"})
+    ),
+    # Daphne cancels all apps when it gets the signal, and leaves as soon as the first of them has ended.
+    Kind(name="daphne", command=("daphne", "-p", "{port}", "-v", "0", APP), lifespan=False, waits_for_middleware=False),
 )

@@ -48,6 +48,13 @@ def accepts(port: int) -> bool:
     return False
 
 
+def runs(process: psutil.Process) -> bool:
+    """Tell whether a process has not ended; one that ended stays as a zombie until its parent has asked for it."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Program:
     """A started process, the port it serves, and the file that has what it printed."""
@@ -65,15 +72,18 @@ class Program:
         family = [psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children(recursive=True)]
         started = time.monotonic()
         self.process.send_signal(number)
-        _, alive = psutil.wait_procs(family, timeout=PATIENCE)
-        assert not alive, f"still running {PATIENCE} s after {number.name}: {alive}"
-        return time.monotonic() - started
+        ended = eventually(lambda: not any(map(runs, family)))
+        seconds = time.monotonic() - started
+        assert ended, f"still running {seconds} s after {number.name}: {[each for each in family if runs(each)]}"
+        return seconds
 
     def kill(self) -> None:
         """End the process and everything that it started, whatever state they are in."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(PATIENCE)
+        assert self.process.stdin is not None
+        self.process.stdin.close()
 
 
 @contextmanager
@@ -119,9 +129,7 @@ def start(
     raise RuntimeError(f"{program.process.args!r} did not get ready and printed:\n{program.output}")
 
 
-def launch(
-    command: Callable[[int], Sequence[str]], directory: Path, environ: Mapping[str, str], port: int
-) -> Program:
+def launch(command: Callable[[int], Sequence[str]], directory: Path, environ: Mapping[str, str], port: int) -> Program:
     arguments = list(command(port))
     log = directory / f"{Path(arguments[0]).name}-{port}.log"
     with log.open("wb") as output:
@@ -129,7 +137,7 @@ def launch(
             arguments,
             cwd=directory,
             env={**os.environ, **environ},
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
