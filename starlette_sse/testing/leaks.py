@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 import anyio
 from anyio import TaskInfo
 
-from starlette_sse.broker import Broker
 from starlette_sse.testing.exceptions import StillRunningError
+from starlette_sse.testing.patience import running_trio
+
+if TYPE_CHECKING:
+    from starlette_sse.broker import Broker
 
 __all__ = ["nothing_left_running"]
 
@@ -41,6 +45,6 @@ async def nothing_left_running(*brokers: Broker) -> AsyncIterator[None]:
 
 def tasks() -> list[TaskInfo]:
     """Return the running tasks but trio's system tasks, which are children of its root."""
-    running = anyio.get_running_tasks()
-    root = running[0].id if running else None
-    return [task for task in running if task.parent_id is None or task.parent_id != root]
+    trio = running_trio()
+    root = id(trio.lowlevel.current_root_task()) if trio is not None else None
+    return [task for task in anyio.get_running_tasks() if root is None or task.parent_id != root]

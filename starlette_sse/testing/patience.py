@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import sys
+from types import ModuleType
 
-__all__ = ["default_timeout", "told"]
+__all__ = ["default_timeout", "running_trio", "told"]
 
 REAL = 5.0
 VIRTUAL = 4 * 3600.0
@@ -18,12 +19,18 @@ def default_timeout() -> float:
 
 def has_virtual_clock() -> bool:
     """Tell whether the running event loop is trio's with a :class:`~trio.testing.MockClock`."""
-    trio = sys.modules.get("trio")
-    if trio is None or not trio.lowlevel.in_trio_run():
+    trio = running_trio()
+    if trio is None:
         return False
     from trio.testing import MockClock  # noqa: PLC0415 - trio is optional
 
     return isinstance(trio.lowlevel.current_clock(), MockClock)
+
+
+def running_trio() -> ModuleType | None:
+    """Return trio if this is its event loop."""
+    trio = sys.modules.get("trio")
+    return trio if trio is not None and trio.lowlevel.in_trio_run() else None
 
 
 def told(seconds: float) -> str:

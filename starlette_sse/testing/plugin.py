@@ -51,7 +51,8 @@ def virtual_clock(anyio_backend: tuple[str, dict[str, Any]]) -> MockClock:
 @pytest.hookimpl(tryfirst=True)
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run the tests that ask for the virtual clock on it, whatever event loops the others run on."""
-    if "virtual_clock" in metafunc.fixturenames:
+    chosen = any(marker.args[:1] == ("anyio_backend",) for marker in metafunc.definition.iter_markers("parametrize"))
+    if "virtual_clock" in metafunc.fixturenames and not chosen:
         backend = pytest.param(virtual_backend(), id="virtual")
         metafunc.definition.add_marker(pytest.mark.parametrize("anyio_backend", [backend]))
 

@@ -1,0 +1,227 @@
+"""The pytest plugin: its fixtures, and what loading it costs everybody else."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+import structlog
+
+from starlette_sse.testing import CapturedLogs, SSETestClient, capture_logs
+
+from .apps import Connection, tick, until_gone
+
+if TYPE_CHECKING:
+    from trio.testing import MockClock
+
+
+async def test_hours_take_no_time_on_the_virtual_clock(virtual_clock: MockClock) -> None:
+    """A test that asks for the clock runs on it, without a mark, and waits as long as it likes."""
+    before = anyio.current_time()
+    await anyio.sleep(24 * 3600)
+    assert anyio.current_time() - before == pytest.approx(24 * 3600)
+    assert virtual_clock.current_time() == anyio.current_time()
+
+
+async def test_reads_wait_hours_by_default_on_the_virtual_clock(
+    sse_client: Callable[..., SSETestClient], virtual_clock: MockClock
+) -> None:
+    """A test of a slow stream needs no timeout of its own, and one of a silent stream still ends."""
+
+    async def hourly(connection: Connection) -> None:
+        await tick(connection, 3600)
+
+    async with sse_client(until_gone(hourly)) as client, client.stream("/") as stream:
+        await stream.expect({"id": "1"}, {"id": "2"}, {"id": "3"})
+        assert [event.time for event in stream.events] == pytest.approx([0, 3600, 7200], abs=1e-6)
+
+
+def test_what_is_logged_is_collected_whatever_is_configured(sse_logs: CapturedLogs) -> None:
+    """Each event is a mapping with its level, and can be found by its name."""
+    structlog.get_logger("starlette_sse").info("stream.closed", reason="finished")
+    structlog.get_logger().bind(room=1).warning("joined")
+    assert sse_logs == [
+        {"event": "stream.closed", "reason": "finished", "log_level": "info"},
+        {"event": "joined", "room": 1, "log_level": "warning"},
+    ]
+    assert sse_logs.named("joined") == [sse_logs[1]]
+
+
+@pytest.mark.parametrize("in_place", [True, False], ids=["list", "tuple"])
+def test_the_log_is_as_before_after_the_test(in_place: bool) -> None:
+    """Levels that were filtered are collected meanwhile, and filtered again afterwards, by the same processors."""
+    seen = []
+
+    def processor(logger: object, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        seen.append(event["event"])
+        raise structlog.DropEvent
+
+    original = structlog.get_config()
+    processors = [processor] if in_place else (processor,)
+    structlog.configure(processors=processors, wrapper_class=structlog.make_filtering_bound_logger(30))
+    try:
+        log = structlog.get_logger()
+        bound = log.bind()
+        with capture_logs() as logs:
+            log.info("quiet")
+            if in_place:
+                bound.warning("bound before")
+        log.info("quiet again")
+        log.warning("loud")
+        assert [entry["event"] for entry in logs] == ["quiet", "bound before"][: 1 + in_place]
+        assert seen == ["loud"]
+        assert structlog.get_config()["processors"] is processors
+    finally:
+        structlog.configure(**original)
+
+
+def test_a_wrapper_class_of_the_users_own_stays_in_place() -> None:
+    """Loggers keep the methods that the app's code calls."""
+    original = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.stdlib.BoundLogger, logger_factory=structlog.stdlib.LoggerFactory())
+    try:
+        with capture_logs() as logs:
+            structlog.get_logger("here").info("name", name_is=structlog.get_logger("here").name)
+        assert logs[0]["name_is"] == "here"
+    finally:
+        structlog.configure(**original)
+
+
+def run_pytest(folder: Path, *options: str, **files: str) -> str:
+    """Run pytest on files of a user's project, with the plugin as its installation registers it."""
+    for name, text in files.items():
+        (folder / f"{name}.py").write_text(textwrap.dedent(text))
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:starlette_sse", "-q", *options]
+    command += ["-p", "starlette_sse.testing.plugin", str(folder)]
+    ran = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment(), check=False)
+    return ran.stdout + ran.stderr
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+
+
+def test_the_virtual_clock_wins_over_the_projects_own_event_loops(tmp_path: Path) -> None:
+    """A project whose tests run on both loops gets one run on the clock, and both for the other tests."""
+    output = run_pytest(
+        tmp_path,
+        conftest="""
+            import pytest
+
+            @pytest.fixture(params=["asyncio", "trio"])
+            def anyio_backend(request):
+                return request.param
+        """,
+        test_them="""
+            import anyio
+            import pytest
+
+            pytestmark = pytest.mark.anyio
+
+            async def test_on_both():
+                await anyio.sleep(0)
+
+            @pytest.mark.parametrize("hours", [1, 2])
+            @pytest.mark.usefixtures("virtual_clock")
+            async def test_virtual(hours):
+                await anyio.sleep(hours * 3600)
+        """,
+    )
+    assert "4 passed" in output, output
+
+
+def test_without_trio_the_virtual_clock_says_what_to_install(tmp_path: Path) -> None:
+    """The test that asks for it is an error with the remedy, not skipped."""
+    output = run_pytest(
+        tmp_path,
+        conftest="""
+            import sys
+
+            for name in [name for name in sys.modules if name.partition(".")[0] == "trio"]:
+                del sys.modules[name]
+            sys.modules["trio"] = None
+            sys.modules["trio.testing"] = None
+        """,
+        test_it="""
+            async def test_virtual(virtual_clock):
+                pass
+        """,
+    )
+    assert "the virtual_clock fixture needs trio: pip install trio" in output, output
+
+
+def test_the_fixtures_work_with_other_plugins_that_run_async_tests(tmp_path: Path) -> None:
+    """The client needs a running event loop and nothing of the plugin that runs it."""
+    output = run_pytest(
+        tmp_path,
+        conftest="""
+            import asyncio
+            import inspect
+            import pytest
+
+            @pytest.hookimpl(tryfirst=True)
+            def pytest_pyfunc_call(pyfuncitem):
+                names = inspect.signature(pyfuncitem.obj).parameters
+                asyncio.run(pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in names}))
+                return True
+        """,
+        test_it="""
+            from starlette.applications import Starlette
+            from starlette.responses import StreamingResponse
+            from starlette.routing import Route
+
+            async def endpoint(request):
+                async def events():
+                    yield "data: one\\n\\n"
+                return StreamingResponse(events(), media_type="text/event-stream")
+
+            async def test_one(sse_client):
+                async with sse_client(Starlette(routes=[Route("/", endpoint)])) as client, client.stream("/") as stream:
+                    await stream.expect("one")
+        """,
+    )
+    assert "1 passed" in output, output
+
+
+def test_loading_the_plugin_imports_no_library_that_only_a_test_needs() -> None:
+    """Pytest loads the plugin in every run of every project that has the package installed."""
+    code = """
+        import sys
+        import starlette_sse.testing.plugin
+        loaded = {"httpx", "httpx2", "trio", "starlette_sse.testing.client"} & sys.modules.keys()
+        sys.exit(", ".join(loaded) or 0)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    ran = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False)
+    assert ran.returncode == 0, ran.stderr
+
+
+def test_every_name_of_the_kit_can_be_imported_and_no_other() -> None:
+    """What is listed is there, also to those who look by dir(); a misspelt name is an ordinary error."""
+    import starlette_sse.testing as kit
+
+    assert all(getattr(kit, name).__name__ == name for name in kit.__all__)
+    assert set(kit.__all__) <= set(dir(kit))
+    with pytest.raises(AttributeError, match="no attribute 'SSETestCleint'"):
+        _ = kit.SSETestCleint
+    assert not hasattr(kit, "HOME")
+
+
+@pytest.mark.parametrize("library", ["httpx", "httpx2"])
+def test_the_kit_needs_neither_httpx_nor_httpx2(library: str) -> None:
+    """Everything can be imported without them; only who passes the transport to their client has one."""
+    code = f"""
+        import sys
+        sys.modules[{library!r}] = None
+        import starlette_sse.testing as kit
+        for name in kit.__all__:
+            getattr(kit, name)
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, env=environment())
