@@ -57,7 +57,14 @@ class BrokerError(SSEError):
 
 
 class BrokerUnavailableError(BrokerError, ConnectionError):
-    """Raised by ``publish`` and by reads while the backend cannot be reached."""
+    """Raised by ``publish``, and by subscribing to a channel that is new in this process, while the backend is away.
+
+    :param in_doubt: whether what was asked for may have been done all the same: the answer was lost.
+    """
+
+    def __init__(self, message: str, *, in_doubt: bool = False) -> None:
+        super().__init__(message)
+        self.in_doubt = in_doubt
 
 
 class BrokerClosedError(BrokerError):

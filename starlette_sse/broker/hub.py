@@ -126,7 +126,7 @@ class Broker:
             portal = await stack.enter_async_context(BlockingPortal())
             if not self._open:
                 await self._backend.open(self._log)
-            stack.push_async_callback(self._backend.close)
+            stack.push_async_callback(self._close_backend)
             self._tasks = await stack.enter_async_context(anyio.create_task_group())
             self._tasks.start_soon(self._backend.serve)
             self._portal = portal
@@ -140,8 +140,8 @@ class Broker:
         stack, self._stack = self._stack, None
         self._end()
         if stack is not None:
-            with anyio.CancelScope(shield=True):
-                await stack.aclose()
+            # Without the error: a task group would wrap it.
+            await stack.aclose()
 
     async def close(self) -> None:
         """End every subscription with :exc:`~starlette_sse.BrokerClosedError` and give back what the backend holds.
@@ -149,7 +149,11 @@ class Broker:
         The end of ``async with`` does it too. A broker that was closed can be entered again, with a new log.
         """
         self._end()
-        await self._backend.close()
+        await self._close_backend()
+
+    async def _close_backend(self) -> None:
+        with anyio.CancelScope(shield=True):
+            await self._backend.close()
 
     def _end(self) -> None:
         self._open, self._closed = False, True
@@ -321,7 +325,7 @@ def backend_of(url: str, prefix: str, timeout: float) -> Backend:
 
         return RedisBackend(url, prefix=prefix, timeout=timeout)
     raise ConfigurationError(
-        f"a broker's url must be memory://, redis://, rediss:// or unix://, or a Backend; not {url!r}"
+        f"a broker's url must be memory://, redis://, rediss:// or unix://, or a Backend; not {scheme!r}"
     )
 
 

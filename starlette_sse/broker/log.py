@@ -123,6 +123,12 @@ class Log:
         if not channel.timed:
             self._expire_at(entry.time + self.retention.max_age, channel)
 
+    def acknowledge(self, event_id: str) -> None:
+        """Take note that an event is in the log, which is not lost from here on without a word."""
+        position = Position.parse(event_id)
+        if position is not None and position.epoch == self.epoch:
+            self.newest = max(self.newest, position.seq)
+
     def prove(self, seq: int) -> None:
         """Take note that every event up to ``seq`` that a live channel has is here."""
         self.seen = max(self.seen, seq)

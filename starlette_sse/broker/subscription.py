@@ -428,6 +428,7 @@ class Subscription(AsyncIterator[Entry]):
             self._failure = SlowReaderError(
                 f"the reader was slower than the broker's retention: what follows {self._requested()} has left the log"
             )
+            raise self._failure
         else:
             self._log.tally.lagged(self.channels, self._on_lag)
             self._reset(ResetReason.LAGGED, self._requested(), gap)

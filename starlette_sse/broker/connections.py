@@ -1,0 +1,133 @@
+"""The way to a Redis server: bounded in time, never asking twice, and honest about what may have happened."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import anyio
+
+from starlette_sse.exceptions import BrokerUnavailableError, ConfigurationError, MissingDependencyError
+
+try:
+    from redis.asyncio.connection import ConnectionPool, parse_url
+    from redis.exceptions import BusyLoadingError, NoScriptError, RedisError, ResponseError
+except ImportError as exc:  # pragma: no cover - the tests run it in a process that hides redis
+    raise MissingDependencyError("a redis:// broker needs redis-py: pip install starlette_sse[redis]") from exc
+
+__all__ = ["ERRORS", "Connections", "NoScriptError"]
+
+#: How a connection fails.
+ERRORS = (RedisError, OSError, TimeoutError)
+
+#: The most commands under way at once.
+COMMANDS = 16
+
+#: What a URL must not change: commands are never repeated by themselves, and time is kept here.
+FIXED: dict[str, Any] = {
+    "decode_responses": False,
+    "health_check_interval": 0,
+    "max_connections": COMMANDS + 1,
+    "protocol": 2,
+    "retry_on_error": [],
+    "retry_on_timeout": False,
+    "socket_timeout": None,
+}
+
+
+class Connections:
+    """Connections for commands, kept open, and one of its own for whoever listens.
+
+    :param timeout: the longest that one exchange takes, in seconds.
+    :raises ConfigurationError: ``url`` is not one of a Redis server.
+    """
+
+    def __init__(self, url: str, timeout: float) -> None:
+        try:
+            options: dict[str, Any] = dict(parse_url(url))
+        except ValueError as exc:
+            raise ConfigurationError(f"the broker's url is not one of a Redis server: {exc}") from exc
+        options.update(FIXED, socket_connect_timeout=timeout)
+        self._options = options
+        self._timeout = timeout
+        # Redis-py's pools are typed in part only.
+        self._pool: Any = None
+        self._limiter: anyio.Semaphore
+        place = options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
+        #: Where the server is, without credentials.
+        self.address = f"Redis at {place}"
+
+    def open(self) -> None:
+        """Belong to the running event loop; connects at the first command."""
+        try:
+            self._pool = ConnectionPool(**self._options)
+            self._pool.make_connection()
+        except TypeError as exc:
+            raise ConfigurationError(f"the broker's url has an option that redis-py does not know: {exc}") from exc
+        self._limiter = anyio.Semaphore(COMMANDS)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            try:
+                await pool.disconnect()
+            except ERRORS:
+                return
+
+    async def listener(self) -> Any:
+        """Return a new connection.
+
+        :raises BrokerUnavailableError: the server cannot be reached.
+        """
+        connection = self._opened().make_connection()
+        try:
+            with anyio.fail_after(self._timeout):
+                await connection.connect()
+        except ERRORS as exc:
+            raise self._unavailable(exc) from exc
+        return connection
+
+    async def command(self, *args: Any) -> Any:
+        """Send one command and return the reply; :meth:`commands` says what it raises."""
+        return (await self.commands([args]))[0]
+
+    async def commands(self, batch: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Send commands over one connection, each after the reply to the one before, and return the replies.
+
+        :raises BrokerUnavailableError: the server cannot be reached, or refuses. If its ``in_doubt`` is true, the
+            commands had been sent.
+        :raises NoScriptError: the server does not know a script.
+        """
+        sent = False
+        try:
+            with anyio.fail_after(self._timeout):
+                async with self._limiter:
+                    pool = self._opened()
+                    connection = await pool.get_connection()
+                    try:
+                        replies = []
+                        for args in batch:
+                            sent = True
+                            await connection.send_command(*args)
+                            replies.append(await connection.read_response())
+                        return replies
+                    finally:
+                        with anyio.CancelScope(shield=True):
+                            await pool.release(connection)
+        except NoScriptError:
+            raise
+        except (ResponseError, BusyLoadingError) as exc:
+            raise BrokerUnavailableError(f"{self.address} refused: {exc}") from exc
+        except ERRORS as exc:
+            raise self._unavailable(exc, in_doubt=sent) from exc
+
+    def _opened(self) -> Any:
+        if self._pool is None:
+            raise BrokerUnavailableError(f"{self.address} is not connected: the broker is closed")
+        return self._pool
+
+    def _unavailable(self, error: BaseException, *, in_doubt: bool = False) -> BrokerUnavailableError:
+        what = str(error) or f"no answer within {self._timeout} s"
+        outcome = "; whether it was done cannot be told" if in_doubt else ""
+        return BrokerUnavailableError(f"{self.address} cannot be reached: {what}{outcome}", in_doubt=in_doubt)
