@@ -64,6 +64,8 @@ class Server:
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self._tasks is None:
+            return
         problems: list[Exception] = []
         try:
             if exc is None or isinstance(exc, Exception):
@@ -81,7 +83,7 @@ class Server:
         :raises Exception: what the app raised before it responded.
         """
         if self._tasks is None:
-            raise RuntimeError("the client is not open; use it as in: async with SSETestClient(app) as client")
+            raise RuntimeError("the client is not open; open it first, by async with: the app runs beside the test")
         domain = WatchedDomain(self.domain)
         scope = {**scope, "state": {**self.state, STATE_KEY: domain}}
         exchange = Exchange(self._app, scope, body, name=name, opened_at=opened_at, domain=domain)

@@ -84,6 +84,10 @@ class StreamingASGITransport(AnyTransport):
     ) -> None:
         await self._server.__aexit__(exc_type, exc, traceback)
 
+    async def aclose(self) -> None:
+        """Close as ``async with`` does at its end."""
+        await self._server.__aexit__(None, None, None)
+
     def drain(self) -> None:
         """Shut the app's streams down as a server's shutdown does; see :meth:`SSETestClient.drain`."""
         self._server.domain.drain()
