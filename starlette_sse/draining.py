@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeGuard
 import anyio
 from anyio.lowlevel import RunVar
 
-from starlette_sse.eventloop import EventLoop, current_event_loop
+from starlette_sse.eventloop import EventLoop, call_signal_handler, current_event_loop
 
 __all__ = ["Domain", "domain_of", "drain", "lifespan"]
 
@@ -61,6 +61,7 @@ class Domain:
         self._streams.discard(stream)
         if self._emptied is not None and not self._streams:
             self._emptied.set()
+            self._emptied = None
 
     def dismiss(self) -> None:
         """Ask every open stream to say farewell and end; call it in the event loop of the streams."""
@@ -76,7 +77,7 @@ class Domain:
     async def drained(self) -> None:
         """Wait until every stream has cleaned up, at most as long as their own time limits allow."""
         if self._streams:
-            self._emptied = anyio.Event()
+            self._emptied = self._emptied or anyio.Event()
             with anyio.move_on_after(max(stream.longest_end for stream in self._streams)):
                 await self._emptied.wait()
 
@@ -114,7 +115,7 @@ class ChainedHandler:
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
         drain()
-        self.previous(signum, frame)
+        call_signal_handler(self.previous, signum, frame)
 
 
 def chainable(handler: object) -> TypeGuard[SignalHandler]:

@@ -239,8 +239,11 @@ class SSEEndpoint(HTTPEndpoint):
         response = await self._call("on_connect", request)
         if response is None:
             await self._run_stream(request, domain)
-        else:
+        elif callable(response):
             await response(self.scope, self.receive, self.send)
+        else:
+            name = type(self).__qualname__
+            raise ConfigurationError(f"{name}.on_connect must return None or a Response, not {response!r}")
 
     async def _run_stream(self, request: Request, domain: Domain) -> None:
         hooks = EndpointHooks(self, request, self._call)

@@ -5,6 +5,7 @@ Only observers log. They are called synchronously in the event loop, so they mus
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -126,8 +127,8 @@ class StructlogObserver(Observer):
 
     def failed(self, stream: StreamFacts, error: BaseException, *, during: str, propagates: bool) -> None:
         # A propagating error is logged with its traceback by the server; the log has it once.
-        traceback = {} if propagates else {"exc_info": error}
-        self._log.error("stream.failed", during=during, error=repr(error), **_identity(stream), **traceback)
+        details = {} if propagates else _traceback(error)
+        self._log.error("stream.failed", during=during, error=repr(error), **_identity(stream), **details)
 
     def closed(self, stream: StreamFacts, reason: CloseReason, error: BaseException | None) -> None:
         self._log.info(
@@ -155,3 +156,13 @@ class StructlogObserver(Observer):
 def _identity(stream: StreamFacts) -> dict[str, str]:
     identity = stream.identity
     return {"connection_id": identity.connection_id, "endpoint": identity.endpoint, "path": identity.path}
+
+
+def _traceback(error: BaseException) -> dict[str, Any]:
+    """Return what makes structlog log the traceback.
+
+    Structlog's default prints the local variables of each frame if rich is installed, payloads and tokens among them.
+    """
+    if structlog.is_configured():
+        return {"exc_info": error}
+    return {"exception": "".join(traceback.format_exception(error)).rstrip()}

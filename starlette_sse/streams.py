@@ -227,6 +227,7 @@ class Stream:
         finally:
             self._domain.leave(self)
         if self._interrupted is not None:
+            await self._let_others_clean_up()
             raise self._interrupted
         if self._reason is CloseReason.ERROR and self._error is not None and not self._told:
             raise self._error
@@ -234,6 +235,12 @@ class Stream:
     def _produce(self, events: AsyncIterator[Any]) -> Producer:
         on_sent = self._tell_sent if self._watched else None
         return Producer(self._loop, events, self._encode, self._writer, self._producer_moved, on_sent)
+
+    async def _let_others_clean_up(self) -> None:
+        # A server that shuts down by cancelling may drop all other requests when the first one has left (daphne does).
+        if self._domain.draining:
+            with anyio.CancelScope(shield=True):
+                await self._domain.drained()
 
     # While the stream is open
 
@@ -286,7 +293,7 @@ class Stream:
 
     def _producer_moved(self, producer: Producer) -> None:
         if producer.error is not None:
-            self.end(CloseReason.ERROR, producer.error)
+            self._fail(producer.error)
         elif producer.done:
             self.end(CloseReason.FINISHED)
         self._source.wake()
@@ -385,7 +392,7 @@ class Stream:
             self._report(
                 TimeoutError(f"events() was cut after cleanup_timeout = {self._settings.cleanup_timeout} s"), "events"
             )
-        if producer.error is not None and producer.error is not self._error:
+        if producer.error not in (None, self._error, self._interrupted):
             self._report(producer.error, "events")
 
     async def _closed(self, producer: Producer) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable
+from types import FrameType
 
 from anyio.lowlevel import RunVar
 
@@ -15,7 +17,7 @@ from starlette_sse.eventloop.base import Alarm, EventLoop, Waiter
 from starlette_sse.eventloop.on_asyncio import AsyncioEventLoop
 from starlette_sse.eventloop.shelter import Shelter
 
-__all__ = ["Alarm", "EventLoop", "Shelter", "Waiter", "current_event_loop"]
+__all__ = ["Alarm", "EventLoop", "Shelter", "Waiter", "call_signal_handler", "current_event_loop"]
 
 _current: RunVar[EventLoop] = RunVar("starlette_sse_event_loop")
 
@@ -29,10 +31,26 @@ def current_event_loop() -> EventLoop:
     return loop
 
 
+def call_signal_handler(
+    handler: Callable[[int, FrameType | None], object], signum: int, frame: FrameType | None
+) -> None:
+    """Call a signal handler from another one; a KeyboardInterrupt of trio's does not tear a stream apart."""
+    if _in_trio():
+        from starlette_sse.eventloop.on_trio import call_protected  # noqa: PLC0415 - trio is optional
+
+        call_protected(handler, signum)
+    else:
+        handler(signum, frame)
+
+
 def _new_event_loop() -> EventLoop:
-    trio = sys.modules.get("trio")
-    if trio is not None and trio.lowlevel.in_trio_run():
+    if _in_trio():
         from starlette_sse.eventloop.on_trio import TrioEventLoop  # noqa: PLC0415 - trio is optional
 
         return TrioEventLoop()
     return AsyncioEventLoop(asyncio.get_running_loop())
+
+
+def _in_trio() -> bool:
+    trio = sys.modules.get("trio")
+    return trio is not None and trio.lowlevel.in_trio_run()

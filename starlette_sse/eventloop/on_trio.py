@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import trio
 
 from starlette_sse.eventloop.base import Alarm, EventLoop, Waiter
 
-__all__ = ["TrioEventLoop"]
+__all__ = ["TrioEventLoop", "call_protected"]
 
 
 class TrioWaiter:
@@ -41,13 +43,16 @@ class TrioWaiter:
 
 
 class TrioAlarm:
-    __slots__ = ("callback",)
+    __slots__ = ("_loop", "callback")
 
-    def __init__(self, callback: Callable[[], object]) -> None:
+    def __init__(self, loop: TrioEventLoop, callback: Callable[[], object]) -> None:
+        self._loop = loop
         self.callback: Callable[[], object] | None = callback
 
     def cancel(self) -> None:
-        self.callback = None
+        if self.callback is not None:
+            self.callback = None
+            self._loop.alarm_settled()
 
 
 class ScheduledWatch:
@@ -66,6 +71,7 @@ class TrioEventLoop(EventLoop):
         self._token = trio.lowlevel.current_trio_token()
         self._alarms: list[tuple[float, int, TrioAlarm]] = []
         self._count = itertools.count()
+        self._live = 0
         self._earlier: trio.CancelScope | None = None
         self._turn: float | None = None
 
@@ -73,14 +79,22 @@ class TrioEventLoop(EventLoop):
         return trio.current_time()
 
     def call_at(self, when: float, callback: Callable[[], object]) -> Alarm:
-        alarm = TrioAlarm(callback)
+        alarm = TrioAlarm(self, callback)
         heapq.heappush(self._alarms, (when, next(self._count), alarm))
+        self._live += 1
         if self._earlier is None:
             self._earlier = trio.CancelScope()
             trio.lowlevel.spawn_system_task(self._serve_alarms)
         elif self._alarms[0][2] is alarm:
             self._earlier.deadline = min(self._earlier.deadline, when)
         return alarm
+
+    def alarm_settled(self) -> None:
+        """Count an alarm out; without any left the system task ends."""
+        self._live -= 1
+        if not self._live and self._earlier is not None:
+            self._alarms.clear()
+            self._earlier.cancel()
 
     def call_soon_threadsafe(self, callback: Callable[[], object]) -> None:
         try:
@@ -119,8 +133,10 @@ class TrioEventLoop(EventLoop):
             with trio.CancelScope(deadline=self._alarms[0][0]) as self._earlier:
                 await trio.sleep_forever()
             for alarm in self._take_due(trio.current_time()):
-                if alarm.callback is not None:
-                    alarm.callback()
+                callback, alarm.callback = alarm.callback, None
+                if callback is not None:
+                    self._live -= 1
+                    callback()
         self._earlier = None
 
     def _take_due(self, now: float) -> list[TrioAlarm]:
@@ -128,3 +144,9 @@ class TrioEventLoop(EventLoop):
         while self._alarms and self._alarms[0][0] <= now:
             due.append(heapq.heappop(self._alarms)[2])
         return due
+
+
+@trio.lowlevel.enable_ki_protection
+def call_protected(handler: Callable[[int, FrameType | None], object], signum: int) -> None:
+    """Call a signal handler so that trio raises KeyboardInterrupt in its main task, not in whatever runs now."""
+    handler(signum, sys._getframe())  # noqa: SLF001 - trio looks at the frame that a handler is given

@@ -21,6 +21,7 @@ class Noting(SSEEndpoint):
     """Sends one event, waits for ever, and notes each step of its life on its class."""
 
     notes: ClassVar[list[Any]]
+    pause: ClassVar[float] = 1.0
     observers = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -36,11 +37,11 @@ class Noting(SSEEndpoint):
             yield "first"
             await anyio.sleep_forever()
         finally:
-            await anyio.sleep(1)
+            await anyio.sleep(self.pause)
             self.notes.append("cleaned up")
 
     async def on_disconnect(self, request: Request, reason: CloseReason) -> None:
-        await anyio.sleep(1)
+        await anyio.sleep(self.pause)
         self.notes.append(reason)
 
 

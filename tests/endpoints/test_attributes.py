@@ -1,0 +1,139 @@
+"""Attributes and hooks that cannot work are refused when the class is created, by name and with the remedy."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from starlette.requests import Request
+
+from starlette_sse import CloseReason, ConfigurationError, ServerSentEvent, SSEEndpoint
+from tests.streams.apps import Noting, serve
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value"),
+    [
+        ("ping_interval", 0),
+        ("ping_interval", -1.0),
+        ("ping_interval", "15"),
+        ("ping_interval", True),
+        ("ping_interval", float("nan")),
+        ("ping_interval", float("inf")),
+        ("send_timeout", 0),
+        ("max_lifetime", -5),
+        ("cleanup_timeout", 0),
+        ("authorize_interval", 0.0),
+        ("drain_grace", None),
+        ("drain_grace", 0),
+        ("drain_policy", "wait"),
+        ("retry", -1),
+        ("retry", 1.5),
+        ("retry", True),
+        ("retry", 2**31),
+        ("max_connections", 0),
+        ("max_connections", 1.5),
+        ("max_connections_per_client", 0),
+        ("methods", ()),
+        ("methods", "GET"),
+        ("methods", ("get",)),
+        ("methods", ("GET", "HEAD")),
+        ("headers", ["x"]),
+        ("headers", {"X": "a\r\nSet-Cookie: b"}),
+        ("headers", {"X": "\u20ac"}),
+        ("headers", {"X": 1}),
+        ("sep", "\n\n"),
+        ("event_class", dict),
+    ],
+)
+def test_a_wrong_attribute_is_refused_by_name(attribute: str, value: Any) -> None:
+    """The message names the class and the attribute."""
+    with pytest.raises(ConfigurationError, match=rf"^.*Wrong\.{attribute} must"):
+        type("Wrong", (SSEEndpoint,), {attribute: value})
+
+
+def test_the_message_tells_what_to_write_instead() -> None:
+    """``ping_interval = 0`` is refused rather than taken for a flood or for never."""
+    with pytest.raises(ConfigurationError) as caught:
+        type("Clock", (SSEEndpoint,), {"ping_interval": 0})
+    assert str(caught.value) == "Clock.ping_interval must be a positive number of seconds, or None for never; not 0"
+
+
+def test_events_without_a_yield_are_refused() -> None:
+    """A coroutine function is no stream."""
+    with pytest.raises(ConfigurationError, match=r"events has no yield; write it as an async generator"):
+
+        class Wrong(SSEEndpoint):
+            async def events(self, request: Request) -> Any:
+                return []
+
+
+def test_a_handler_for_a_streaming_method_is_refused() -> None:
+    """It would never be called."""
+    with pytest.raises(ConfigurationError, match=r"get would never be called, because GET opens the stream"):
+
+        class Wrong(SSEEndpoint):
+            async def get(self, request: Request) -> Any: ...
+
+
+@pytest.mark.anyio
+async def test_an_instance_may_override_attributes_in_on_connect() -> None:
+    """They count for its stream alone."""
+
+    class Chosen(Noting):
+        async def on_connect(self, request: Request) -> None:
+            if request.query_params.get("lf"):
+                self.sep = "\n"
+                self.headers = {"X-Own": "yes"}
+                self.retry = 7
+
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            yield "x"
+
+    async with serve(Chosen) as client:
+        async with client.stream("/?lf=1") as stream:
+            await stream.closed()
+            assert stream.body == b": open\nretry: 7\n\ndata: x\n\n"
+            assert stream.response.headers["x-own"] == "yes"
+        async with client.stream("/") as stream:
+            await stream.closed()
+            assert stream.body == b": open\r\n\r\ndata: x\r\n\r\n"
+            assert "x-own" not in stream.response.headers
+
+
+@pytest.mark.anyio
+async def test_a_wrong_attribute_of_an_instance_is_an_error_before_the_response() -> None:
+    """``on_disconnect`` is called, as ``on_connect`` succeeded."""
+
+    class Wrong(Noting):
+        async def on_connect(self, request: Request) -> None:
+            self.ping_interval = 0
+
+        async def on_disconnect(self, request: Request, reason: CloseReason) -> None:
+            self.notes.append(reason)
+
+    async with serve(Wrong) as client:
+        with pytest.raises(ConfigurationError, match=r"Wrong\(\)\.ping_interval must"):
+            await client.stream("/")
+    assert Wrong.notes == [CloseReason.ERROR]
+
+
+@pytest.mark.anyio
+async def test_data_can_be_encoded_by_another_library() -> None:
+    """``event_class`` is the one place to swap the JSON encoder."""
+
+    class Shouted(ServerSentEvent):
+        @staticmethod
+        def dumps(value: Any) -> bytes:
+            return repr(value).upper().encode()
+
+    class Loud(Noting):
+        event_class = Shouted
+
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            yield {"data": ["a"]}
+            yield ["b"]
+
+    async with serve(Loud) as client, client.stream("/") as stream:
+        await stream.expect("['A']", "['B']")

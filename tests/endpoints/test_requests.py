@@ -1,0 +1,245 @@
+"""How an endpoint answers requests that are not just a GET for its stream."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import anyio
+import pytest
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from starlette_sse import CloseReason, ConfigurationError, SSEEndpoint
+from starlette_sse.testing import Ending, SSETestClient
+from tests.streams.apps import Noting, serve
+
+pytestmark = pytest.mark.anyio
+
+
+class Plain(Noting):
+    async def events(self, request: Request) -> AsyncIterator[Any]:
+        yield "x"
+
+
+async def test_the_response_has_the_headers_that_browsers_and_proxies_need() -> None:
+    """The opening frame follows at once, before any event."""
+
+    class Endless(Noting): ...
+
+    async with serve(Endless) as client, client.stream("/") as stream:
+        assert stream.response.status_code == 200
+        assert dict(stream.response.headers) == {
+            "content-type": "text/event-stream; charset=utf-8",
+            "cache-control": "no-store",
+            "x-accel-buffering": "no",
+            "connection": "keep-alive",
+        }
+        assert (await stream.next_comment()).text == "open"
+
+
+async def test_hop_by_hop_headers_are_for_http_1_only() -> None:
+    """HTTP/2 forbids ``Connection``."""
+    async with serve(Plain) as client, client.stream("/", scope={"http_version": "2"}) as stream:
+        assert "connection" not in stream.response.headers
+
+
+async def test_own_headers_win() -> None:
+    """Fan-out proxies may be allowed to cache."""
+
+    class Cached(Plain):
+        headers = {"Cache-Control": "max-age=1"}
+
+    async with serve(Cached) as client, client.stream("/") as stream:
+        assert stream.response.headers["cache-control"] == "max-age=1"
+
+
+async def test_head_gets_the_headers_alone() -> None:
+    """No hook but ``authorize`` runs, and the response ends."""
+
+    class Guarded(Noting):
+        async def authorize(self, request: Request) -> None:
+            if request.query_params.get("no"):
+                raise HTTPException(401)
+
+    async with serve(Guarded) as client:
+        response = await client.request("HEAD", "/")
+        assert response.status_code == 200
+        assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
+        assert response.body == b""
+        assert (await client.request("HEAD", "/?no=1")).status_code == 401
+    assert Guarded.notes == []
+
+
+async def test_other_methods_are_not_allowed() -> None:
+    """405 tells which are, in an app and without one."""
+    async with serve(Plain) as client:
+        response = await client.request("DELETE", "/")
+    assert response.status_code == 405
+    assert response.headers["allow"] == "GET, HEAD"
+    async with SSETestClient(Plain, lifespan=False) as client:
+        response = await client.request("DELETE", "/")
+    assert response.status_code == 405
+    assert response.headers["allow"] == "GET, HEAD"
+
+
+async def test_other_methods_of_the_class_work_as_in_starlette() -> None:
+    """A stream and a form may share a path."""
+
+    class Both(Plain):
+        async def post(self, request: Request) -> Response:
+            return PlainTextResponse(await request.body())
+
+        async def delete(self, request: Request) -> Response:
+            return PlainTextResponse("deleted")
+
+    async with serve(Both) as client:
+        assert (await client.request("POST", "/", content=b"hello")).text == "hello"
+        assert (await client.request("DELETE", "/")).text == "deleted"
+        response = await client.request("PUT", "/")
+        assert response.headers["allow"] == "GET, POST, DELETE, HEAD"
+
+
+async def test_a_post_may_open_a_stream_and_its_body_be_read_anywhere() -> None:
+    """Hooks find the body read, as only the listener may receive later."""
+
+    class Answer(Noting):
+        methods = ("POST",)
+
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            await anyio.sleep(1)
+            for word in (await request.json())["words"]:
+                yield word
+
+    async with serve(Answer) as client:
+        async with client.stream("/", method="POST", json={"words": [" leading", "space"]}) as stream:
+            await stream.expect(" leading", "space")
+            assert await stream.closed() is Ending.FINISHED
+        assert (await client.request("GET", "/")).status_code == 405
+    assert Answer.notes == ["connected", CloseReason.FINISHED]
+
+
+async def test_on_connect_may_answer_instead() -> None:
+    """There is no stream then, and no ``on_disconnect``."""
+
+    class Picky(Noting):
+        async def on_connect(self, request: Request) -> Response | None:
+            if request.query_params.get("stop"):
+                return Response(status_code=204)
+            raise HTTPException(409, "not now")
+
+    async with serve(Picky) as client:
+        assert (await client.request("GET", "/?stop=1")).status_code == 204
+        assert (await client.request("GET", "/")).status_code == 409
+    assert Picky.notes == []
+
+
+async def test_on_connect_must_answer_with_a_response() -> None:
+    """Anything else is an error that says so."""
+
+    class Wrong(Noting):
+        async def on_connect(self, request: Request) -> Any:
+            return {"no": "response"}
+
+    async with serve(Wrong) as client:
+        with pytest.raises(ConfigurationError, match="on_connect must return None or a Response"):
+            await client.stream("/")
+
+
+async def test_authorize_runs_before_on_connect() -> None:
+    """A client that is refused gets its real status and leaves no trace."""
+
+    class Guarded(Noting):
+        async def authorize(self, request: Request) -> None:
+            raise HTTPException(401, "who are you?", {"WWW-Authenticate": "Bearer"})
+
+    async with serve(Guarded) as client:
+        response = await client.request("GET", "/")
+    assert (response.status_code, response.text) == (401, "who are you?")
+    assert response.headers["www-authenticate"] == "Bearer"
+    assert Guarded.notes == []
+
+
+@pytest.mark.parametrize("wrong", [5, "text", b"bytes", {"a": 1}, None])
+async def test_events_that_cannot_be_iterated_are_an_error_before_the_response(wrong: Any) -> None:
+    """A string would be a stream of letters, a mapping one of its keys."""
+
+    class Wrong(Noting):
+        def events(self, request: Request) -> Any:
+            return wrong
+
+    async with serve(Wrong) as client:
+        with pytest.raises(ConfigurationError, match=r"Wrong\.events\(\) must give an async iterator"):
+            await client.stream("/")
+    assert Wrong.notes == ["connected", CloseReason.ERROR]
+
+
+async def test_an_endpoint_without_events_says_so() -> None:
+    """The class may be abstract; its stream may not."""
+
+    class Abstract(SSEEndpoint):
+        observers = ()
+
+    async with serve(Abstract) as client:
+        with pytest.raises(ConfigurationError, match=r"Abstract must define events\(self, request\)"):
+            await client.stream("/")
+
+
+@pytest.mark.parametrize(
+    ("url", "header", "expected"),
+    [
+        ("/", None, None),
+        ("/", "41", "41"),
+        ("/?lastEventId=7", None, "7"),
+        ("/?lastEventId=7", "41", "41"),
+        ("/", "f\u00fcnf \u20ac", "f\u00fcnf \u20ac"),
+    ],
+)
+async def test_the_last_event_id_comes_from_the_header_or_the_query(
+    url: str, header: str | None, expected: str | None
+) -> None:
+    """The header wins, and what it says beyond ASCII is read as UTF-8."""
+
+    class Resuming(Noting):
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            yield {"data": {"id": self.last_event_id}}
+
+    async with serve(Resuming) as client, client.stream(url, last_event_id=header) as stream:
+        assert (await stream.next_event()).json() == {"id": expected}
+
+
+async def test_context_variables_of_on_connect_are_seen_by_events() -> None:
+    """Both run in the request's context."""
+    from contextvars import ContextVar  # noqa: PLC0415
+
+    user: ContextVar[str] = ContextVar("user")
+
+    class Bound(Noting):
+        async def on_connect(self, request: Request) -> None:
+            user.set("alice")
+
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            yield user.get()
+
+    async with serve(Bound) as client, client.stream("/") as stream:
+        await stream.expect("alice")
+
+
+async def test_two_endpoints_may_be_in_one_app() -> None:
+    """Each has its own settings."""
+
+    class One(Plain):
+        retry = 1
+
+    class Two(Plain):
+        retry = 2
+
+    app = Starlette(routes=[Route("/one", One), Route("/two", Two)])
+    async with SSETestClient(app) as client:
+        for path, retry in (("/one", 1), ("/two", 2)):
+            async with client.stream(path) as stream:
+                await stream.expect("x")
+                assert stream.retry == retry

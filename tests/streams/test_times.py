@@ -1,0 +1,170 @@
+"""Pings, and the order of what is sent."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import anyio
+import pytest
+from starlette.requests import Request
+
+from starlette_sse import ServerSentEvent
+from starlette_sse.testing import Ending
+from tests.streams.apps import Noting, serve
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_an_idle_stream_is_pinged_every_interval_after_a_jittered_first() -> None:
+    """The first ping comes after 50 to 100 % of the interval, the others after the whole of it."""
+
+    class Idle(Noting):
+        ping_interval = 15.0
+
+    async with serve(Idle) as client, client.stream("/") as stream:
+        opened = (await stream.next_comment()).time
+        times = [(await stream.next_comment()).time for _ in range(4)]
+        assert 7.5 <= times[0] - opened <= 15.0
+        assert [later - earlier for earlier, later in zip(times, times[1:], strict=False)] == pytest.approx([15.0] * 3)
+        assert {comment.text for comment in stream.comments[1:]} == {"ping"}
+
+
+async def test_streams_that_open_together_do_not_ping_together() -> None:
+    """Ten streams have more than five different first pings."""
+
+    class Idle(Noting):
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            await anyio.sleep_forever()
+            yield ""
+
+    first = set()
+    async with serve(Idle) as client:
+        for _ in range(10):
+            async with client.stream("/") as stream:
+                opened = (await stream.next_comment()).time
+                first.add(round((await stream.next_comment()).time - opened, 3))
+    assert len(first) > 5
+
+
+async def test_a_busy_stream_is_not_pinged() -> None:
+    """An event resets the time to the next ping."""
+
+    class Busy(Noting):
+        ping_interval = 15.0
+
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            for number in range(20):
+                yield str(number)
+                await anyio.sleep(7.0)
+            await anyio.sleep(20.0)
+
+    async with serve(Busy) as client, client.stream("/") as stream:
+        await stream.closed()
+        assert [comment.text for comment in stream.comments] == ["open", "ping"]
+        assert stream.comments[1].time - stream.events[-1].time == pytest.approx(15.0)
+
+
+async def test_pings_can_be_turned_off() -> None:
+    """A day passes in silence."""
+
+    class Silent(Noting):
+        ping_interval = None
+        send_timeout = None
+
+    async with serve(Silent) as client, client.stream("/") as stream:
+        await stream.expect("first")
+        await stream.expect_silence(86400)
+        assert [comment.text for comment in stream.comments] == ["open"]
+
+
+async def test_a_stalled_reader_is_not_sent_pings_on_top() -> None:
+    """While a send blocks no other one begins."""
+
+    class Idle(Noting):
+        ping_interval = 5.0
+        send_timeout = 60.0
+
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            yield "first"
+            yield "second"
+            await anyio.sleep_forever()
+
+    async with serve(Idle) as client, client.stream("/") as stream:
+        await stream.expect("first")
+        stream.stall()
+        await anyio.sleep(30)
+        stream.resume()
+        await stream.expect("second")
+        assert [comment.text for comment in stream.comments] == ["open"]
+
+
+async def test_a_ping_that_blocks_ends_the_stream_by_send_timeout() -> None:
+    """The timeout covers pings too."""
+
+    class Idle(Noting):
+        ping_interval = 10.0
+        send_timeout = 5.0
+
+    async with serve(Idle) as client, client.stream("/") as stream:
+        await stream.expect("first")
+        stream.stall()
+        assert await stream.closed() is Ending.CUT
+    assert str(Idle.notes[-1]) == "send_timeout"
+
+
+async def test_an_opening_that_blocks_ends_the_stream_by_send_timeout() -> None:
+    """No send is without its limit, and no generator is left behind."""
+    ended = anyio.Event()
+
+    class Waiting(Noting):
+        send_timeout = 5.0
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.body":
+            await anyio.sleep_forever()
+
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+    start = anyio.current_time()
+    await Waiting(scope, ended.wait, send)  # type: ignore[arg-type]
+    assert anyio.current_time() - start == pytest.approx(7.0)
+    assert Waiting.notes[0] == "connected"
+    assert str(Waiting.notes[-1]) == "send_timeout"
+
+
+async def test_the_ping_can_be_chosen() -> None:
+    """It may be an event that scripts see, and its hook may be a coroutine function."""
+
+    class Visible(Noting):
+        async def ping_message(self, request: Request) -> ServerSentEvent:  # type: ignore[override]
+            return ServerSentEvent("still here", event="ping")
+
+    async with serve(Visible) as client, client.stream("/") as stream:
+        await stream.expect("first", {"event": "ping", "data": "still here"})
+
+
+async def test_sends_never_overlap() -> None:
+    """Data, pings and the farewell pass one at a time, whole."""
+    sending = 0
+    bodies = []
+
+    class Busy(Noting):
+        ping_interval = 0.5
+
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            for number in range(50):
+                yield str(number)
+                await anyio.sleep(0.7)
+
+    async def send(message: Any) -> None:
+        nonlocal sending
+        assert sending == 0
+        sending += 1
+        await anyio.sleep(0.3)
+        sending -= 1
+        bodies.append(message.get("body", b""))
+
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+    await Busy(scope, anyio.sleep_forever, send)  # type: ignore[arg-type]
+    assert b": ping\r\n\r\n" in bodies
+    assert [body for body in bodies if body.startswith(b"data")] == [f"data: {n}\r\n\r\n".encode() for n in range(50)]
