@@ -17,7 +17,7 @@ def problem(host: str, port: str) -> str | None:
             listener.bind(address)
             listener.listen()
     except OSError as exc:
-        return f"Cannot listen on {host}:{port}: {exc.strerror}. Choose another: scripts/serve --port 8001"
+        return f"Cannot listen on {host}:{port}: {exc.strerror}. Choose another: scripts/serve --host HOST --port PORT"
     return None
 
 
