@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["Headers", "is_http_1"]
+__all__ = ["Headers", "for_protocol", "is_http_1"]
 
 RawHeaders = list[tuple[bytes, bytes]]
 
@@ -39,3 +39,10 @@ class Headers:
 def is_http_1(scope: Mapping[str, Any]) -> bool:
     """Tell whether hop-by-hop headers are allowed: HTTP/2 forbids them (RFC 9113, 8.2.2)."""
     return str(scope.get("http_version", "1.1")).startswith("1")
+
+
+def for_protocol(scope: Mapping[str, Any], headers: RawHeaders) -> RawHeaders:
+    """Return ``headers`` as the request's version of HTTP allows them, in a list of its own."""
+    if is_http_1(scope):
+        return headers.copy()
+    return [(name, value) for name, value in headers if name.lower() != b"connection"]

@@ -5,9 +5,11 @@ It takes the place of sse-starlette's class of the same name and sends just what
 
 from __future__ import annotations
 
+import inspect
 import secrets
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, ClassVar, NoReturn
 
 import anyio
@@ -21,10 +23,10 @@ from starlette_sse.draining import domain_of
 from starlette_sse.events import ServerSentEvent, as_frame
 from starlette_sse.exceptions import ConfigurationError, SendTimeoutError
 from starlette_sse.fields import SEPARATORS
-from starlette_sse.headers import is_http_1
+from starlette_sse.headers import for_protocol
 from starlette_sse.observers import CloseReason, Observer, StreamIdentity, StructlogObserver
 from starlette_sse.streams import Stream
-from starlette_sse.threads import as_async_iterator
+from starlette_sse.threads import as_async_iterable, as_async_iterator
 
 __all__ = ["EventSourceResponse"]
 
@@ -34,20 +36,27 @@ class EventSourceResponse(Response):
 
     :param content: an async iterable, or a sync iterable, which runs in worker threads. It yields a
         :class:`ServerSentEvent`, a mapping of its fields, ``bytes`` as a ready frame, or anything else as the data.
-    :param headers: response headers.
-    :param media_type: the content type; None for ``text/event-stream``.
-    :param background: runs after the response.
+        However the stream ends, it is closed.
+    :param headers: response headers; ``Connection`` and ``X-Accel-Buffering`` are the response's own.
+    :param media_type: the content type.
+    :param background: runs after a response that no exception ended.
     :param ping: seconds between pings, sent whether the stream is idle or not; 0 for none, None for 15.
     :param sep: the stream's line end, CR LF if not given.
     :param ping_message_factory: makes the ping; the default is a comment with the time.
-    :param data_sender_callable: a coroutine function that runs beside the stream, such as one that feeds its queue.
+    :param data_sender_callable: a coroutine function that runs beside the stream, such as one that feeds its queue; it
+        is cancelled when the stream ends.
     :param send_timeout: seconds that one send may take; None: any time.
-    :param client_close_handler_callable: awaited with the ``http.disconnect`` message once, whatever ended the stream.
+    :param client_close_handler_callable: a coroutine function, called with the ``http.disconnect`` message once,
+        whatever ended the stream, after ``content`` was closed.
     :param shutdown_event: set when the server shuts down, so that the content can say farewell.
     :param shutdown_grace_period: seconds that it then has to end by itself.
     :param cleanup_timeout: seconds for the content's ``finally``, and then for the close handler; None: any time.
     :raises ConfigurationError: a parameter cannot work; it is a :exc:`ValueError`.
-    :raises TypeError: ``ping`` is not a number.
+    :raises TypeError: ``ping`` is not a number, or a callable cannot be called.
+
+    Awaiting the response raises what ended the stream, bare: what ``content``, ``data_sender_callable`` or
+    ``ping_message_factory`` raised, or :exc:`SendTimeoutError`. If ``content`` raises before it waits for anything,
+    nothing was sent yet, and the app's exception handlers answer.
     """
 
     DEFAULT_PING_INTERVAL = 15
@@ -76,15 +85,20 @@ class EventSourceResponse(Response):
     ) -> None:
         if sep is not None and sep not in SEPARATORS:
             raise ConfigurationError(f"sep must be one of '\\r\\n', '\\n', '\\r', not {sep!r}")
-        if shutdown_grace_period < 0:
+        if not shutdown_grace_period >= 0:
             raise ConfigurationError(f"shutdown_grace_period must be >= 0 seconds, not {shutdown_grace_period}")
-        if cleanup_timeout is not None and cleanup_timeout < 0:
+        if cleanup_timeout is not None and not cleanup_timeout >= 0:
             raise ConfigurationError(f"cleanup_timeout must be >= 0 seconds or None, not {cleanup_timeout}")
-        if send_timeout is not None and send_timeout <= 0:
-            raise ConfigurationError(f"send_timeout must be > 0 seconds or None, not {send_timeout}")
-        self.body_iterator = as_async_iterator(content, "content")
+        if send_timeout is not None and not send_timeout > 0:
+            raise ConfigurationError(f"send_timeout must be > 0 seconds, or None for any time, not {send_timeout}")
+        check_callables(
+            ping_message_factory=ping_message_factory,
+            data_sender_callable=data_sender_callable,
+            client_close_handler_callable=client_close_handler_callable,
+        )
+        self.body_iterator = as_async_iterable(content, "content")
         self.status_code = status_code
-        self.media_type = media_type or self.media_type
+        self.media_type = self.media_type if media_type is None else media_type
         self.background = background
         self.sep = sep or self.DEFAULT_SEPARATOR
         self.ping_interval = self.DEFAULT_PING_INTERVAL if ping is None else ping
@@ -92,18 +106,21 @@ class EventSourceResponse(Response):
         self.data_sender_callable = data_sender_callable
         self.send_timeout = send_timeout
         self.client_close_handler_callable = client_close_handler_callable
-        self.active = True
         self._shutdown_event = shutdown_event
         self._shutdown_grace_period = shutdown_grace_period
         self._cleanup_timeout = cleanup_timeout
-        merged = MutableHeaders(headers=headers or {})
+        self._stream: Stream | None = None
+        self._active = True
+        merged = MutableHeaders()
+        merged.update(headers or {})
         merged.setdefault("Cache-Control", "no-store")
+        merged["Connection"] = "keep-alive"
         merged["X-Accel-Buffering"] = "no"
         self.init_headers(merged)
 
     @property
     def ping_interval(self) -> float:
-        """Seconds between pings, 0 for none."""
+        """Seconds between pings, 0 for none; what counts is its value when the response is called."""
         return self._ping_interval
 
     @ping_interval.setter
@@ -114,6 +131,17 @@ class EventSourceResponse(Response):
             raise ConfigurationError(f"ping interval must be >= 0 seconds (0 disables ping), not {value}")
         self._ping_interval = value
 
+    @property
+    def active(self) -> bool:
+        """False once the stream has ended; set it to False to end the stream from the app's side."""
+        return self._active if self._stream is None else self._stream.reason is None
+
+    @active.setter
+    def active(self, value: bool) -> None:
+        self._active = value
+        if not value and self._stream is not None:
+            self._stream.end(CloseReason.CLOSED)
+
     def enable_compression(self, force: bool = False) -> NoReturn:
         """Refuse: an event must leave when it is ready.
 
@@ -122,36 +150,53 @@ class EventSourceResponse(Response):
         raise NotImplementedError("Compression is not supported for SSE streams.")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer the request."""
-        start = {"type": "http.response.start", "status": self.status_code, "headers": self._headers_for(scope)}
+        """Answer the request, once.
+
+        :raises ConfigurationError: the response has answered a request before.
+        """
+        headers = for_protocol(scope, self.raw_headers)
+        start = {"type": "http.response.start", "status": self.status_code, "headers": headers}
         if scope["type"] == "websocket":
             send = denying(send)
-        if scope.get("method") == "HEAD":
-            with anyio.fail_after(self.send_timeout):
-                await send(start)
-                await send({"type": "http.response.body", "body": b""})
+        if scope["type"] == "http" and scope["method"].upper() == "HEAD":
+            await self._send_head(send, start)
         else:
-            await self._stream(scope, receive, send, start)
+            await self._send_stream(scope, receive, send, start)
         if self.background is not None:
             await self.background()
 
-    async def _stream(self, scope: Scope, receive: Receive, send: Send, start: Message) -> None:
-        stream = Stream(
-            ResponseHooks(self),
+    async def _send_head(self, send: Send, start: Message) -> None:
+        with anyio.move_on_after(self.send_timeout) as timeout:
+            await send(start)
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        if timeout.cancelled_caught:
+            raise self._send_timed_out()
+
+    async def _send_stream(self, scope: Scope, receive: Receive, send: Send, start: Message) -> None:
+        if self._stream is not None or not self._active:
+            raise ConfigurationError("a response answers one request: make an EventSourceResponse for each")
+        self._stream = stream = Stream(
+            ResponseHooks(self, scope["type"]),
             StreamIdentity(secrets.token_hex(8), self._name_for(scope), scope.get("path", "")),
             self._settings(),
             receive,
             send,
             domain=domain_of(scope),
             observers=self.observers,
-            encode=self._encode,
+            encode=partial(as_frame, sep=self.sep),
         )
         try:
-            await stream.run(start, b"", events=lambda: self.body_iterator, companion=self.data_sender_callable)
+            await stream.run(start, b"", events=self._iterate, companion=self.data_sender_callable)
         finally:
-            self.active = False
+            self._active, self._stream = False, None
         if stream.reason is CloseReason.SEND_TIMEOUT:
-            raise SendTimeoutError(f"the client read nothing for send_timeout = {self.send_timeout} s")
+            raise self._send_timed_out()
+
+    def _iterate(self) -> Any:
+        return as_async_iterator(self.body_iterator, "body_iterator")
+
+    def _send_timed_out(self) -> SendTimeoutError:
+        return SendTimeoutError(f"the client read nothing for send_timeout = {self.send_timeout} s")
 
     def _settings(self) -> StreamSettings:
         return StreamSettings(
@@ -163,24 +208,18 @@ class EventSourceResponse(Response):
             drain_grace=self._shutdown_grace_period or 5.0,
         )
 
-    def _headers_for(self, scope: Scope) -> list[tuple[bytes, bytes]]:
-        connection = [(b"connection", b"keep-alive")] if is_http_1(scope) else []
-        return [header for header in self.raw_headers if header[0] != b"connection"] + connection
-
     def _name_for(self, scope: Scope) -> str:
         return getattr(scope.get("endpoint"), "__qualname__", type(self).__qualname__)
-
-    def _encode(self, item: Any) -> bytes:
-        return as_frame(item, self.sep)
 
 
 class ResponseHooks:
     """Answers what a stream asks by the callables of its response."""
 
-    __slots__ = ("_response",)
+    __slots__ = ("_disconnect", "_response")
 
-    def __init__(self, response: EventSourceResponse) -> None:
+    def __init__(self, response: EventSourceResponse, protocol: str) -> None:
         self._response = response
+        self._disconnect: Message = {"type": f"{protocol}.disconnect"}
 
     async def ping_frame(self) -> bytes:
         factory = self._response.ping_message_factory
@@ -199,10 +238,23 @@ class ResponseHooks:
             event.set()
 
     async def stream_closed(self, reason: CloseReason) -> None:
-        self._response.active = False
+        stream = self._response._stream  # noqa: SLF001
         handler = self._response.client_close_handler_callable
         if handler is not None:
-            await handler({"type": "http.disconnect"})
+            await handler(stream.disconnect if stream and stream.disconnect else self._disconnect)
+
+
+def check_callables(**given: object) -> None:
+    """Refuse what could only fail once the stream is open.
+
+    :raises TypeError: one of those given cannot be called.
+    """
+    for name, value in given.items():
+        if inspect.iscoroutine(value):
+            value.close()
+            raise TypeError(f"{name} must be a function, not the coroutine that calling it gave; leave out the ()")
+        if value is not None and not callable(value):
+            raise TypeError(f"{name} must be a function, not {type(value).__name__}")
 
 
 def denying(send: Send) -> Send:

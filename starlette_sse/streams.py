@@ -106,6 +106,7 @@ class Stream:
         "_told",
         "_watched",
         "_writer",
+        "disconnect",
         "identity",
         "started_at",
     )
@@ -141,6 +142,8 @@ class Stream:
         self._reason: CloseReason | None = None
         self._error: BaseException | None = None
         self._interrupted: BaseException | None = None
+        #: The message by which the client went, if it has gone.
+        self.disconnect: Message | None = None
         self.started_at = self._loop.time()
 
     @property
@@ -272,8 +275,10 @@ class Stream:
     async def _listen(self) -> None:
         receive = self._receive
         try:
-            while (await receive())["type"] not in DISCONNECTS:
-                pass
+            while self.disconnect is None:
+                message = await receive()
+                if message["type"] in DISCONNECTS:
+                    self.disconnect = message
         except Exception as exc:  # noqa: BLE001 - a connection that cannot be read is gone; observers are told why
             self._client_is_gone(exc)
         self.end(CloseReason.CLIENT_GONE)

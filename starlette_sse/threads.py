@@ -1,4 +1,4 @@
-"""Sync iterators as async ones: each step in a worker thread of a limiter that is only theirs."""
+"""What a stream iterates over; sync iterators as async ones, each step in a worker thread of a limiter only theirs."""
 
 from __future__ import annotations
 
@@ -13,24 +13,28 @@ from anyio.lowlevel import RunVar
 
 from starlette_sse.exceptions import ConfigurationError
 
-__all__ = ["THREADS", "ThreadedIterator", "as_async_iterator"]
+__all__ = ["THREADS", "ThreadedIterator", "as_async_iterable", "as_async_iterator"]
 
 #: How many steps of sync iterators run at once in one event loop.
 THREADS = 40
+
+#: Iterables that are one event, not many.
+SINGLE = (str, bytes, bytearray, memoryview, Mapping)
 
 _limiter: RunVar[anyio.CapacityLimiter] = RunVar("starlette_sse_threads")
 _END = object()
 
 
 class ThreadedIterator(AsyncIterator[Any]):
-    """Iterates over ``content`` in worker threads.
+    """Iterates over ``content`` in worker threads; what was never asked for a step is never touched.
 
     A step that is under way when the stream ends cannot be interrupted: closing waits for it, and then closes the
     iterator in a thread, so that the ``finally`` of a generator runs.
     """
 
     def __init__(self, content: Iterable[Any]) -> None:
-        self._iterator: Iterator[Any] = iter(content)
+        self._content = content
+        self._iterator: Iterator[Any] | None = content if isinstance(content, Iterator) else None
         self._stepping = threading.Lock()
 
     async def __anext__(self) -> Any:
@@ -45,12 +49,14 @@ class ThreadedIterator(AsyncIterator[Any]):
 
     def _step(self) -> Any:
         with self._stepping:
+            if self._iterator is None:
+                self._iterator = iter(self._content)
             return next(self._iterator, _END)
 
     def _close(self) -> None:
-        close = getattr(self._iterator, "close", None)
-        if close is not None:
-            with self._stepping:
+        with self._stepping:
+            close = getattr(self._iterator, "close", None)
+            if close is not None:
                 close()
 
 
@@ -62,17 +68,36 @@ def _threads() -> anyio.CapacityLimiter:
     return limiter
 
 
-def as_async_iterator(content: Any, name: str) -> AsyncIterator[Any]:
-    """Return the async iterator that ``content`` is, has, or becomes in worker threads.
+def as_async_iterable(content: Any, name: str) -> AsyncIterable[Any]:
+    """Return ``content`` if it is an async iterable, or one over it in worker threads.
 
-    :raises ConfigurationError: it cannot be iterated over.
+    :raises ConfigurationError: it cannot be iterated over event by event.
     """
-    if isinstance(content, AsyncIterator):
-        return content
     if isinstance(content, AsyncIterable):
-        return aiter(content)
-    if isinstance(content, Iterable) and not isinstance(content, str | bytes | bytearray | memoryview | Mapping):
+        return content
+    if isinstance(content, Iterable) and not isinstance(content, SINGLE):
         return ThreadedIterator(content)
     if inspect.iscoroutine(content):
         content.close()
-    raise ConfigurationError(f"{name} must give an async iterator or an iterable of events, not {content!r}")
+    raise ConfigurationError(
+        f"{name} must give an async iterator or an iterable of events, not {type(content).__name__}; {remedy(content)}"
+    )
+
+
+def as_async_iterator(content: Any, name: str) -> AsyncIterator[Any]:
+    """Return the async iterator that ``content`` is, has, or becomes in worker threads.
+
+    :raises ConfigurationError: it cannot be iterated over event by event.
+    """
+    return aiter(as_async_iterable(content, name))
+
+
+def remedy(content: Any) -> str:
+    """Return what the author of ``content`` should have written."""
+    if isinstance(content, SINGLE):
+        return "to send it as the only event, put it in a list"
+    if inspect.iscoroutine(content):
+        return "an async function that is to stream needs a yield"
+    if callable(content):
+        return "call it"
+    return "write an async generator"
