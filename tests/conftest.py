@@ -21,7 +21,9 @@ def require(binary: str) -> str:
     Where it is missing, the test fails under ``CI=true`` and is skipped elsewhere; the end of the run lists what was
     skipped and why.
     """
-    path = shutil.which(binary, path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin"]))
+    path = shutil.which(
+        binary, path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin"])
+    )
     if path is not None:
         return path
     reason = f"{binary} is not installed; scripts/test installs it where it may"
@@ -41,4 +43,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say in one line that this run proved less than it could."""
     skipped = terminalreporter.stats.get("skipped", [])
     if skipped:
-        terminalreporter.write_line(f"{len(skipped)} tests were skipped: what they promise was not proven by this run.", yellow=True)
+        terminalreporter.write_line(
+            f"{len(skipped)} tests were skipped: what they promise was not proven by this run.", yellow=True
+        )

@@ -21,6 +21,7 @@ PACKAGE = ROOT / "starlette_sse"
 
 # From the top down; a module imports only from the rows below its own. A package is one thing here.
 LAYERS: tuple[frozenset[str], ...] = (
+    frozenset({"channels"}),
     frozenset({"endpoints"}),
     frozenset({"responses", "configuration"}),
     frozenset({"streams"}),
