@@ -1,0 +1,113 @@
+"""What the panels broadcast: numbered, so that the page can prove that it is complete, and remembered for newcomers.
+
+An event's id is its place in the broker's log, where each reader sees only the numbers of its own channels. So every
+event also carries its number within its channel and worker: the page counts those without a gap.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import time
+from collections import defaultdict, deque
+from typing import Any
+
+import anyio
+from anyio.lowlevel import checkpoint
+
+from starlette_sse import BrokerUnavailableError, ServerSentEvent
+from starlette_sse.broker import Broker, Entry, Subscription
+
+__all__ = ["CHANNELS", "ROOMS", "News", "broker"]
+
+ROOMS = ("lobby", "kitchen", "ideas")
+CHANNELS = (*(f"chat:{room}" for room in ROOMS), "jobs", "metrics", "log", "streams", "flood")
+
+#: How many events of a channel, and how many keys, a newcomer is told of.
+REMEMBERED = 240
+REMEMBERED_KEYS = 24
+
+broker = Broker(os.environ.get("STARLETTE_SSE_BROKER", "memory://"), history=2000, max_bytes=4 * 1024 * 1024)
+
+
+class News:
+    """Publishes for one worker, and remembers what all of them have published lately.
+
+    Events without a key are remembered in order; of those with a key, the newest counts.
+    """
+
+    def __init__(self) -> None:
+        self.worker = secrets.token_hex(3)
+        self._numbers: defaultdict[str, int] = defaultdict(int)
+        self._turn = anyio.Lock()
+        self._heard: Subscription | None = None
+        self._forget()
+
+    async def publish(self, channel: str, name: str, data: dict[str, Any], key: str | None = None) -> None:
+        """Publish an event, numbered.
+
+        :raises BrokerError: the broker cannot take it now.
+        """
+        # One at a time, or a slow append would let the next number overtake.
+        async with self._turn:
+            number = self._numbers[channel] + 1
+            origin = {"channel": channel, "worker": self.worker, "number": number, "at": round(time.time(), 3)}
+            await broker.publish(channel, ServerSentEvent({**data, **origin}, event=name), key)
+            self._numbers[channel] = number
+
+    async def announce(self, channel: str, name: str, data: dict[str, Any], key: str | None = None) -> bool:
+        """Publish what is said again before long, and tell whether the broker took it."""
+        try:
+            await self.publish(channel, name, data, key)
+        except BrokerUnavailableError:
+            return False
+        return True
+
+    async def remember(self) -> None:
+        """Read along for as long as the app runs."""
+        async with broker.subscribe(CHANNELS, on_lag="reset") as subscription:
+            self._heard = subscription
+            async for entry in subscription:
+                self._keep(entry)
+
+    async def recall(self, channel: str, name: str) -> ServerSentEvent:
+        """Return an event that tells a newcomer what it has missed, and up to which number that goes."""
+        await self._catch_up()
+        items = [*self._latest[channel].values(), *self._recent[channel]]
+        return ServerSentEvent({"channel": channel, "seen": self._seen[channel], "items": items}, event=name)
+
+    async def _catch_up(self) -> None:
+        # A stream takes its position before it asks for a snapshot, which must reach at least as far.
+        newest = broker.health().position
+        while self._heard is None or sequence(self._heard.position) < sequence(newest):
+            await checkpoint()
+
+    def _keep(self, entry: Entry) -> None:
+        event = entry.event
+        if not entry.channel:
+            self._forget()
+        elif event is not None:
+            data = json.loads(event.data)
+            self._seen[entry.channel][data["worker"]] = data["number"]
+            if entry.key is None:
+                self._recent[entry.channel].append(data)
+            else:
+                keep_newest(self._latest[entry.channel], entry.key, data)
+
+    def _forget(self) -> None:
+        self._seen: defaultdict[str, dict[str, int]] = defaultdict(dict)
+        self._recent: defaultdict[str, deque[dict[str, Any]]] = defaultdict(lambda: deque(maxlen=REMEMBERED))
+        self._latest: defaultdict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
+
+
+def keep_newest(latest: dict[str, dict[str, Any]], key: str, data: dict[str, Any]) -> None:
+    """Note the newest of a key, in the order in which keys came up, for a bounded number of them."""
+    latest[key] = data
+    if len(latest) > REMEMBERED_KEYS:
+        del latest[next(iter(latest))]
+
+
+def sequence(position: str) -> int:
+    """Return the number in an event's id."""
+    return int(position.rpartition("-")[2] or 0)
