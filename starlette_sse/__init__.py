@@ -11,6 +11,8 @@ only downwards.
 
 __version__ = "0.1.0"
 
+from starlette_sse.broker import Broker, Subscription
+from starlette_sse.channels import ChannelEndpoint
 from starlette_sse.draining import drain, lifespan
 from starlette_sse.endpoints import SSEEndpoint
 from starlette_sse.events import JSONServerSentEvent, ServerSentEvent
@@ -29,9 +31,11 @@ from starlette_sse.observers import CloseReason
 from starlette_sse.responses import EventSourceResponse
 
 __all__ = [
+    "Broker",
     "BrokerClosedError",
     "BrokerError",
     "BrokerUnavailableError",
+    "ChannelEndpoint",
     "CloseReason",
     "ConfigurationError",
     "EventSourceResponse",
@@ -43,6 +47,7 @@ __all__ = [
     "SendTimeoutError",
     "ServerSentEvent",
     "SlowReaderError",
+    "Subscription",
     "drain",
     "lifespan",
 ]

@@ -28,7 +28,7 @@ __all__ = ["Configuration"]
 VERBS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "QUERY")
 
 #: Hooks that are awaited; written as plain functions they run in a worker thread.
-AWAITED_HOOKS = ("authorize", "on_connect", "on_disconnect", "on_error", "on_drain")
+AWAITED_HOOKS = ("authorize", "on_connect", "on_disconnect", "on_error", "on_drain", "channels")
 
 CHECKS: dict[str, Callable[[str, Any], None]] = {
     "methods": check_methods,
@@ -77,7 +77,9 @@ class Configuration:
         return cls(
             methods=methods,
             allow=(*sorted(methods - set(VERBS)), *verbs, "HEAD"),
-            sync_hooks=frozenset(hook for hook in AWAITED_HOOKS if not iscoroutinefunction(getattr(endpoint, hook))),
+            sync_hooks=frozenset(
+                hook for hook in AWAITED_HOOKS if not iscoroutinefunction(getattr(endpoint, hook, None))
+            ),
             settings=settings_of(endpoint),
             headers=Headers(endpoint.headers),
             limit=StreamLimit(total, per_client) if total or per_client else None,
@@ -103,6 +105,11 @@ class Configuration:
             limit=self.limit,
             encode=encoder_of(endpoint),
         )
+
+
+def sync_hooks_of(endpoint: type[Any]) -> frozenset[str]:
+    """Return the hooks that were written as plain functions."""
+    return frozenset(hook for hook in AWAITED_HOOKS if not iscoroutinefunction(getattr(endpoint, hook, None)))
 
 
 def settings_of(endpoint: Any) -> StreamSettings:

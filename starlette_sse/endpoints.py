@@ -6,9 +6,11 @@ import inspect
 import random
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import cached_property, partial
 from typing import Any, ClassVar, Literal
 
+import anyio
 import structlog
 from starlette.concurrency import run_in_threadpool
 from starlette.endpoints import HTTPEndpoint
@@ -249,24 +251,40 @@ class SSEEndpoint(HTTPEndpoint):
         hooks = EndpointHooks(self, request, self._call)
         try:
             configuration = self._configuration.of_instance(self)
-        except ConfigurationError:
-            await hooks.stream_closed(CloseReason.ERROR)
+            async with self._frame_source(request) as source:
+                self._stream = stream = Stream(
+                    hooks,
+                    StreamIdentity(self.connection_id, type(self).__qualname__, self.scope.get("path", "")),
+                    configuration.settings,
+                    self.receive,
+                    self.send,
+                    domain=domain,
+                    observers=self.observers,
+                    encode=configuration.encode,
+                )
+                start, opening = configuration.headers.start(self.scope), self._opening(source).encode(self.sep)
+                if source is None:
+                    await stream.run(start, opening, events=partial(self._iterate, request))
+                else:
+                    await stream.run(start, opening, source=source)
+        except BaseException as exc:
+            if self._stream is None:
+                await self._never_opened(hooks, exc)
             raise
-        self._stream = stream = Stream(
-            hooks,
-            StreamIdentity(self.connection_id, type(self).__qualname__, self.scope.get("path", "")),
-            configuration.settings,
-            self.receive,
-            self.send,
-            domain=domain,
-            observers=self.observers,
-            encode=configuration.encode,
-        )
-        opening = self.event_class(comment="open", retry=self.retry).encode(self.sep)
-        try:
-            await stream.run(configuration.headers.start(self.scope), opening, events=partial(self._iterate, request))
         finally:
             self._stream = None
+
+    async def _never_opened(self, hooks: EndpointHooks, error: BaseException) -> None:
+        reason = CloseReason.ERROR if isinstance(error, Exception) else CloseReason.CANCELLED
+        with anyio.move_on_after(self.cleanup_timeout, shield=True):
+            await hooks.stream_closed(reason)
+
+    def _frame_source(self, request: Request) -> AbstractAsyncContextManager[Any]:
+        """Return a block that gives where frames come from; None: from :meth:`events`."""
+        return nullcontext()
+
+    def _opening(self, source: Any) -> ServerSentEvent:
+        return self.event_class(comment="open", retry=self.retry)
 
     def _iterate(self, request: Request) -> AsyncIterator[Any]:
         return as_async_iterator(self.events(request), f"{type(self).__qualname__}.events()")

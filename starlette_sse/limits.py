@@ -10,7 +10,8 @@ who asks                                               answer
                                                        comes back by itself
 any other client, no place in the process              503 with a jittered ``Retry-After``
 any other client, too many streams of its own          429 with a jittered ``Retry-After``
-any other client, while the server shuts down          503 with a jittered ``Retry-After``
+any other client, while the server shuts down or       503 with a jittered ``Retry-After``
+the broker is away
 =====================================================  =================================================
 """
 
@@ -27,7 +28,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from starlette_sse.events import ServerSentEvent
 
-__all__ = ["DRAINING", "REJECTED_EVENT", "Refusal", "StreamLimit", "StreamRefusedError", "refuse"]
+__all__ = ["BROKER_AWAY", "DRAINING", "REJECTED_EVENT", "Refusal", "StreamLimit", "StreamRefusedError", "refuse"]
 
 REJECTED_EVENT = "stream-rejected"
 
@@ -44,6 +45,7 @@ class Refusal:
 
 
 DRAINING = Refusal("draining", 503)
+BROKER_AWAY = Refusal("broker_unavailable", 503)
 FULL = Refusal("max_connections", 503)
 CLIENT_FULL = Refusal("max_connections_per_client", 429)
 

@@ -82,6 +82,11 @@ class Producer:
         self.error: BaseException | None = None
 
     @property
+    def begun(self) -> bool:
+        """Whether the iterator has taken its first step, up to where it waits or fails."""
+        return self._phase is not Phase.NEW
+
+    @property
     def done(self) -> bool:
         """Whether the iterator is closed."""
         return self._phase is Phase.DONE
@@ -140,8 +145,8 @@ class Producer:
             try:
                 await writer.begin(frame)
                 writer.bytes_sent += len(frame)
-            except Exception as exc:
-                self._writer.on_gone(exc)
+            except Exception as exc:  # noqa: BLE001 - told to on_gone
+                writer.on_gone(exc)
             finally:
                 writer.end()
             self.produced += 1

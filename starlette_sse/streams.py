@@ -248,8 +248,9 @@ class Stream:
     # While the stream is open
 
     async def _converse(self, start: Message, opening: bytes) -> None:
-        # The producer takes its first step before the response starts: what it raises there has its real status.
-        await checkpoint()
+        # What the producer's first step raises before the response starts has its real status.
+        while self._producer is not None and not self._producer.begun:
+            await checkpoint()
         if self._reason is CloseReason.ERROR:
             return
         self._deadlines.opening()

@@ -19,7 +19,7 @@ class FrameWriter:
     :param on_gone: called with what ``send`` raised. Servers raise what they like when the client has gone, or nothing.
     """
 
-    __slots__ = ("_loop", "_next", "on_gone", "_send", "_time", "bytes_sent", "last_write", "sending_since")
+    __slots__ = ("_loop", "_next", "_send", "_time", "bytes_sent", "last_write", "on_gone", "sending_since")
 
     def __init__(self, loop: EventLoop, send: Send, on_gone: Callable[[BaseException], None]) -> None:
         self._loop = loop

@@ -65,7 +65,7 @@ def test_events_without_a_yield_are_refused() -> None:
     with pytest.raises(ConfigurationError, match=r"events has no yield; write it as an async generator"):
 
         class Wrong(SSEEndpoint):
-            async def events(self, request: Request) -> Any:
+            async def events(self, request: Request) -> Any:  # type: ignore[override]
                 return []
 
 

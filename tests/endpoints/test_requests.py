@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from types import MappingProxyType
 from typing import Any
 
 import anyio
@@ -51,7 +52,7 @@ async def test_own_headers_win() -> None:
     """Fan-out proxies may be allowed to cache."""
 
     class Cached(Plain):
-        headers = {"Cache-Control": "max-age=1"}
+        headers = MappingProxyType({"Cache-Control": "max-age=1"})
 
     async with serve(Cached) as client, client.stream("/") as stream:
         assert stream.response.headers["cache-control"] == "max-age=1"
@@ -213,7 +214,7 @@ async def test_the_last_event_id_comes_from_the_header_or_the_query(
 
 async def test_context_variables_of_on_connect_are_seen_by_events() -> None:
     """Both run in the request's context."""
-    from contextvars import ContextVar  # noqa: PLC0415
+    from contextvars import ContextVar
 
     user: ContextVar[str] = ContextVar("user")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, ClassVar
 
 import anyio
@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from starlette_sse import CloseReason, SSEEndpoint, lifespan
+from starlette_sse.observers import Observer
 from starlette_sse.testing import SSETestClient
 
 __all__ = ["Noting", "app_of", "serve"]
@@ -22,7 +23,7 @@ class Noting(SSEEndpoint):
 
     notes: ClassVar[list[Any]]
     pause: ClassVar[float] = 1.0
-    observers = ()
+    observers: Sequence[Observer] = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -10,7 +10,7 @@ import pytest
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from starlette_sse import CloseReason, SSEEndpoint, ServerSentEvent
+from starlette_sse import CloseReason, ServerSentEvent, SSEEndpoint
 from starlette_sse.testing import Ending
 from tests.streams.apps import Noting, serve
 
@@ -170,7 +170,7 @@ async def test_a_request_that_the_server_cancels_is_cancelled() -> None:
     async def serve() -> None:
         scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
         try:
-            await Endless(scope, lambda: anyio.sleep_forever(), send)
+            await Endless(scope, anyio.sleep_forever, send)  # type: ignore[arg-type]
         except anyio.get_cancelled_exc_class():
             went_on.append(True)
             raise

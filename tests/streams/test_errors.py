@@ -87,7 +87,8 @@ async def test_an_exception_before_the_first_await_has_its_real_status() -> None
 
     class Forbidden(Noting):
         async def events(self, request: Request) -> AsyncIterator[Any]:
-            raise HTTPException(403, "not yours")
+            if request.url.path == "/":
+                raise HTTPException(403, "not yours")
             yield ""
 
     async with serve(Forbidden) as client:
@@ -206,7 +207,7 @@ async def test_an_exception_in_a_hook_is_reported_once(hook: str, reason: CloseR
                 await anyio.sleep(1)
                 self.notes.append("cleaned up")
 
-    endpoint = type("Raising", (Base,), {hook: raising})
+    endpoint: type[Noting] = type("Raising", (Base,), {hook: raising})
     async with serve(endpoint) as client, client.stream("/") as stream:
         await stream.expect("first")
         if hook == "on_drain":
@@ -289,7 +290,7 @@ async def test_behind_base_http_middleware_the_same_holds() -> None:
 
 def test_the_error_event_is_json() -> None:
     """Problem details are an object (RFC 9457)."""
-    from starlette_sse.error_events import error_event  # noqa: PLC0415
+    from starlette_sse.error_events import error_event
 
     event = error_event(ValueError("x"), connection_id="abc")
     assert json.loads(event.data or "")["connection_id"] == "abc"

@@ -26,7 +26,7 @@ def anyio_backend(request: pytest.FixtureRequest, clock: str) -> Any:
 async def test_a_generator_that_never_waits_leaves_the_loop_to_others() -> None:
     """Another task keeps running, and the stream ends soon after its client has gone."""
     turns = 0
-    others = []
+    others: list[int] = []
 
     class Endless(Noting):
         async def events(self, request: Request) -> AsyncIterator[Any]:
@@ -42,7 +42,7 @@ async def test_a_generator_that_never_waits_leaves_the_loop_to_others() -> None:
     async def send(message: Any) -> None:
         nonlocal turns
         turns += 1
-        time.sleep(0.0001)  # noqa: ASYNC251 - a send that takes time without waiting
+        time.sleep(0.0001)
 
     scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
     await Endless(scope, receive, send)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from itertools import pairwise
 from typing import Any
 
 import anyio
@@ -26,7 +27,7 @@ async def test_an_idle_stream_is_pinged_every_interval_after_a_jittered_first() 
         opened = (await stream.next_comment()).time
         times = [(await stream.next_comment()).time for _ in range(4)]
         assert 7.5 <= times[0] - opened <= 15.0
-        assert [later - earlier for earlier, later in zip(times, times[1:], strict=False)] == pytest.approx([15.0] * 3)
+        assert [later - earlier for earlier, later in pairwise(times)] == pytest.approx([15.0] * 3)
         assert {comment.text for comment in stream.comments[1:]} == {"ping"}
 
 

@@ -1,0 +1,88 @@
+"""Broadcast as a class: what a broker's channels bring, with resume, to every client."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from typing import Any, Literal
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from starlette_sse.attributes import check_choice
+from starlette_sse.broker import Broker, Subscription
+from starlette_sse.draining import Domain
+from starlette_sse.endpoints import SSEEndpoint
+from starlette_sse.events import ServerSentEvent
+from starlette_sse.exceptions import BrokerUnavailableError, ConfigurationError
+from starlette_sse.limits import BROKER_AWAY
+
+__all__ = ["ChannelEndpoint"]
+
+
+class ChannelEndpoint(SSEEndpoint):
+    """A stream of what is published to channels of a broker; set :attr:`broker` and :attr:`channels`.
+
+    A client that comes back with the id of its last event gets every event that it missed, or one event
+    ``stream-reset`` that says why it cannot.
+    """
+
+    broker: Broker
+    """Where the channels are."""
+
+    on_lag: Literal["disconnect", "reset", "latest"] = "disconnect"
+    """What happens to a client that is slower than the broker's retention.
+
+    ``"disconnect"``: its stream ends, and it comes back and resumes by its last id. ``"reset"``: it is told by a
+    ``stream-reset`` and goes on. ``"latest"``: it gets the newest event of each ``key`` instead of all of them.
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        name = cls.__qualname__
+        if cls.events is not SSEEndpoint.events:
+            raise ConfigurationError(f"{name}.events would never be called; publish to the broker's channels instead")
+        if not isinstance(getattr(cls, "broker", None), Broker | None):
+            raise ConfigurationError(f"{name}.broker must be a Broker, not {cls.broker!r}")
+        check_choice(f"{name}.on_lag", cls.on_lag, ("disconnect", "reset", "latest"))
+
+    async def channels(self, request: Request) -> str | Iterable[str]:
+        """Return the names of the channels that this client may read; or set a tuple of names in its place.
+
+        Without it the endpoint is closed: a client never names a channel by itself.
+        """
+        raise HTTPException(403, "this endpoint has no open channels")
+
+    def snapshot(self, request: Request) -> Any:
+        """Return the events that a client starts with; a coroutine function or an async generator will do.
+
+        Asked for a client that comes without an id, and after a reset. The position in the log was taken before, so
+        nothing is missed between the snapshot and what follows.
+        """
+        return ()
+
+    def _frame_source(self, request: Request) -> AbstractAsyncContextManager[Any]:
+        return self._subscribed(request)
+
+    def _opening(self, source: Subscription) -> ServerSentEvent:
+        # An id without data is a position, so that a client that has seen no event can resume too.
+        return self.event_class(comment="open", retry=self.retry, id=source.resume_id)
+
+    @asynccontextmanager
+    async def _subscribed(self, request: Request) -> AsyncIterator[Subscription]:
+        broker = getattr(self, "broker", None)
+        if broker is None:
+            raise ConfigurationError(f"{type(self).__qualname__}.broker is not set; give it a Broker")
+        names: Any = self.channels
+        if callable(names):
+            names = await self._call("channels", request)
+        snapshot = None if type(self).snapshot is ChannelEndpoint.snapshot else partial(self.snapshot, request)
+        async with broker.subscribe(names, self.last_event_id, on_lag=self.on_lag, snapshot=snapshot) as subscription:
+            yield subscription
+
+    async def _run_stream(self, request: Request, domain: Domain) -> None:
+        try:
+            await super()._run_stream(request, domain)
+        except BrokerUnavailableError:
+            await self._refuse(request, BROKER_AWAY)

@@ -1,0 +1,251 @@
+"""What a client gets of a broker's channels."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import anyio
+import pytest
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from starlette_sse import Broker, ChannelEndpoint, CloseReason, ConfigurationError, ServerSentEvent
+from starlette_sse.testing import Ending, SSETestClient
+from tests.streams.apps import app_of
+
+pytestmark = pytest.mark.anyio
+
+
+def client_of(endpoint: type[ChannelEndpoint]) -> SSETestClient:
+    return SSETestClient(app_of(endpoint), timeout=4 * 3600)
+
+
+def news(**attributes: Any) -> type[ChannelEndpoint]:
+    """Return an endpoint with only ``broker`` and ``channels`` set, and what else a test gives."""
+    broker = Broker(observers=(), **attributes.pop("broker_options", {}))
+    return type("News", (ChannelEndpoint,), {"broker": broker, "channels": ("news",), "observers": (), **attributes})
+
+
+async def test_broker_and_channels_are_enough() -> None:
+    """What is published reaches every client."""
+    endpoint = news()
+    async with client_of(endpoint) as client, client.stream("/") as one, client.stream("/") as two:
+        await endpoint.broker.publish("news", ServerSentEvent("hello", event="greeting"))
+        await endpoint.broker.publish("other", "unseen")
+        await endpoint.broker.publish("news", {"data": {"n": 2}})
+        for stream in (one, two):
+            await stream.expect({"event": "greeting", "data": "hello"}, {"data": {"n": 2}})
+
+
+async def test_channels_may_be_a_hook() -> None:
+    """The app decides by request what a client may read; a plain function will do."""
+
+    class Rooms(ChannelEndpoint):
+        broker = Broker(observers=())
+        observers = ()
+
+        async def channels(self, request: Request) -> list[str]:
+            if "room" not in request.query_params:
+                raise HTTPException(404, "which room?")
+            return [f"room:{request.query_params['room']}", "all"]
+
+    async with client_of(Rooms) as client:
+        async with client.stream("/?room=1") as stream:
+            await Rooms.broker.publish("room:2", "not for one")
+            await Rooms.broker.publish("room:1", "for one")
+            await Rooms.broker.publish("all", "for all")
+            await stream.expect("for one", "for all")
+        assert (await client.request("GET", "/")).status_code == 404
+
+
+async def test_an_endpoint_is_closed_until_it_names_channels() -> None:
+    """A client never names a channel by itself."""
+
+    class Closed(ChannelEndpoint):
+        broker = Broker(observers=())
+        observers = ()
+
+    async with client_of(Closed) as client:
+        assert (await client.request("GET", "/?channels=news")).status_code == 403
+
+
+async def test_a_client_resumes_without_loss_even_if_it_has_seen_no_event() -> None:
+    """The opening frame carries the position."""
+    endpoint = news()
+    async with client_of(endpoint) as client:
+        stream = await client.stream("/")
+        await stream.next_comment()
+        assert stream.last_event_id
+        stream.disconnect()
+        await stream.closed()
+        await endpoint.broker.publish("news", "missed")
+        async with client.reconnect(stream) as again:
+            await endpoint.broker.publish("news", "live")
+            await again.expect("missed", "live")
+        await stream.aclose()
+
+
+@pytest.mark.parametrize(
+    ("asked", "reason"),
+    [("never-heard-of", "malformed"), ("zzzzzzzz-1", "epoch"), ("\u20ac", "malformed"), ("-", "malformed")],
+)
+async def test_an_id_that_is_not_of_this_log_gives_one_reset(asked: str, reason: str) -> None:
+    """Neither an error page nor silence."""
+    endpoint = news()
+    await endpoint.broker.publish("news", "old")
+    async with client_of(endpoint) as client, client.stream("/", last_event_id=asked) as stream:
+        event = await stream.next_event()
+        assert event.event == "stream-reset"
+        assert event.json()["requested"] == asked
+        await endpoint.broker.publish("news", "new")
+        await stream.expect("new")
+        assert [each.event for each in stream.events].count("stream-reset") == 1
+
+
+async def test_the_query_resumes_on_first_load() -> None:
+    """A page that was rendered with a position starts there."""
+    endpoint = news()
+    first = await endpoint.broker.publish("news", "one")
+    await endpoint.broker.publish("news", "two")
+    async with client_of(endpoint) as client, client.stream(f"/?lastEventId={first}") as stream:
+        await stream.expect("two")
+
+
+async def test_a_snapshot_comes_before_what_follows_it() -> None:
+    """Its position is taken first, so that nothing is missed in between."""
+    taken = anyio.Event()
+
+    class Board(ChannelEndpoint):
+        broker = Broker(observers=())
+        channels = ("board",)  # type: ignore[assignment]
+        observers = ()
+
+        async def snapshot(self, request: Request) -> AsyncIterator[Any]:
+            await self.broker.publish("board", "published during the snapshot")
+            taken.set()
+            yield ServerSentEvent("the board", event="snapshot")
+
+    async with client_of(Board) as client:
+        async with client.stream("/") as stream:
+            await stream.expect({"event": "snapshot", "data": "the board"}, "published during the snapshot")
+            resume = stream.last_event_id
+        async with client.stream("/", last_event_id=resume) as stream:
+            await Board.broker.publish("board", "later")
+            await stream.expect("later")
+
+
+async def test_a_slow_reader_is_disconnected_and_resumes() -> None:
+    """It falls off the log while it is stalled; it learns of it when it comes back."""
+    endpoint = news(broker_options={"history": 5}, send_timeout=None, ping_interval=None)
+    ended = []
+
+    class Slow(endpoint):  # type: ignore[valid-type,misc]
+        async def on_disconnect(self, request: Request, reason: CloseReason) -> None:
+            ended.append(reason)
+
+    async with client_of(Slow) as client, client.stream("/") as stream:
+        await Slow.broker.publish("news", "first")
+        await stream.expect("first")
+        stream.stall()
+        await Slow.broker.publish("news", "second")
+        await anyio.sleep(1)
+        for number in range(20):
+            await Slow.broker.publish("news", str(number))
+            await anyio.sleep(0.01)
+        stream.resume()
+        assert await stream.closed() is Ending.FINISHED
+        async with client.reconnect(stream) as again:
+            assert (await again.next_event()).event == "stream-reset"
+            await Slow.broker.publish("news", "live")
+            await again.expect("live")
+    assert ended[0] is CloseReason.SLOW_READER
+
+
+async def test_frames_that_are_ready_together_leave_in_one_send() -> None:
+    """Fifty events published at once cost one send."""
+    endpoint = news()
+    bodies: list[bytes] = []
+    got = anyio.Event()
+
+    async def send(message: Any) -> None:
+        bodies.append(message.get("body", b""))
+        if b"49" in bodies[-1]:
+            got.set()
+
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+
+    async def serve() -> None:
+        await endpoint(scope, anyio.sleep_forever, send)  # type: ignore[arg-type]
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(serve)
+        await anyio.sleep(1)
+        for number in range(50):
+            await endpoint.broker.publish("news", str(number))
+        await got.wait()
+        tasks.cancel_scope.cancel()
+    assert [body.count(b"data: ") for body in bodies if b"data: " in body] == [50]
+
+
+async def test_pings_come_on_a_silent_channel() -> None:
+    """They do not disturb the position."""
+    endpoint = news()
+    async with client_of(endpoint) as client, client.stream("/") as stream:
+        await stream.next_comment()
+        assert (await stream.next_comment()).text == "ping"
+        await endpoint.broker.publish("news", "after the ping")
+        await stream.expect("after the ping")
+
+
+async def test_a_drained_channel_stream_says_farewell() -> None:
+    """Shutdown is the same for every endpoint."""
+    endpoint = news()
+    async with client_of(endpoint) as client, client.stream("/") as stream:
+        await stream.next_comment()
+        client.drain()
+        assert await stream.closed() is Ending.FINISHED
+        assert stream.comments[-1].text == "draining"
+
+
+async def test_nothing_is_left_of_a_client_that_has_gone() -> None:
+    """No subscription and no channel."""
+    endpoint = news()
+    async with client_of(endpoint) as client:
+        for _ in range(10):
+            async with client.stream("/") as stream:
+                await stream.next_comment()
+                assert endpoint.broker.health().subscriptions == 1
+    health = endpoint.broker.health()
+    assert (health.subscriptions, health.channels) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "message"),
+    [
+        ({"events": lambda self, request: iter(())}, "events would never be called"),
+        ({"broker": "redis://"}, "broker must be a Broker"),
+        ({"on_lag": "drop"}, "on_lag must be one of"),
+    ],
+)
+def test_what_cannot_work_is_refused_at_class_creation(attributes: dict[str, Any], message: str) -> None:
+    """By the name of the class."""
+    with pytest.raises(ConfigurationError, match=f"News.{message}"):
+        news(**attributes)
+
+
+async def test_a_missing_broker_is_an_error_before_the_response() -> None:
+    """``on_disconnect`` is called, as ``on_connect`` succeeded."""
+    ended = []
+
+    class Lost(ChannelEndpoint):
+        channels = ("news",)  # type: ignore[assignment]
+        observers = ()
+
+        async def on_disconnect(self, request: Request, reason: CloseReason) -> None:
+            ended.append(reason)
+
+    async with client_of(Lost) as client:
+        with pytest.raises(ConfigurationError, match=r"Lost\.broker is not set"):
+            await client.stream("/")
+    assert ended == [CloseReason.ERROR]
