@@ -1,0 +1,225 @@
+"""The constructor takes, refuses and keeps what sse-starlette's does."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import anyio
+import pytest
+from starlette.background import BackgroundTask
+from starlette.responses import Response
+
+from starlette_sse import ConfigurationError, EventSourceResponse
+from tests.responses.packages import sse_starlette
+
+
+async def push() -> None:
+    """Stand for a coroutine function."""
+
+
+REFUSED: list[tuple[dict[str, Any], type[Exception]]] = [
+    ({"sep": ""}, ValueError),
+    ({"sep": "\n\n"}, ValueError),
+    ({"sep": "|"}, ValueError),
+    ({"ping": -1}, ValueError),
+    ({"ping": -0.001}, ValueError),
+    ({"ping": "15"}, TypeError),
+    ({"ping": [15]}, TypeError),
+    ({"shutdown_grace_period": -1}, ValueError),
+    ({"shutdown_grace_period": None}, TypeError),
+    ({"shutdown_grace_period": "1"}, TypeError),
+    ({"cleanup_timeout": -0.5}, ValueError),
+    ({"cleanup_timeout": "1"}, TypeError),
+]
+
+ALLOWED: list[dict[str, Any]] = [
+    {"sep": None},
+    {"sep": "\r"},
+    {"ping": None},
+    {"ping": 0},
+    {"ping": 0.5},
+    {"ping": 3600},
+    {"ping": float("inf")},
+    {"cleanup_timeout": None},
+    {"cleanup_timeout": 0},
+    {"send_timeout": None},
+    {"send_timeout": 1},
+    {"shutdown_grace_period": 0},
+    {"shutdown_grace_period": 1.5, "shutdown_event": None},
+    {"background": BackgroundTask(push)},
+    {"data_sender_callable": push},
+    {"status_code": 201},
+]
+
+
+@pytest.mark.parametrize(("parameters", "error"), REFUSED, ids=str)
+def test_what_sse_starlette_refuses_is_refused(
+    package: ModuleType, parameters: dict[str, Any], error: type[Exception]
+) -> None:
+    """By the same kind of error, when the response is made."""
+    with pytest.raises(error):
+        package.EventSourceResponse([], **parameters)
+
+
+@pytest.mark.parametrize("parameters", ALLOWED, ids=str)
+def test_what_sse_starlette_takes_is_taken(package: ModuleType, parameters: dict[str, Any]) -> None:
+    """Each value means the same."""
+    response = package.EventSourceResponse([], **parameters)
+    for name in ("sep", "send_timeout", "background", "data_sender_callable", "status_code"):
+        if parameters.get(name) is not None:
+            assert getattr(response, name) == parameters[name]
+    assert response.ping_interval == (15 if parameters.get("ping") is None else parameters["ping"])
+
+
+def test_parameters_have_the_same_order_and_defaults() -> None:
+    """So positional arguments mean the same."""
+
+    def attributes(response: Any) -> dict[str, Any]:
+        names = ("status_code", "media_type", "background", "sep", "ping_interval", "ping_message_factory", "active")
+        more = ("data_sender_callable", "send_timeout", "client_close_handler_callable", "raw_headers", "charset")
+        private = ("_shutdown_event", "_shutdown_grace_period", "_cleanup_timeout")
+        return {name: getattr(response, name) for name in (*names, *more, *private)}
+
+    event = anyio.Event()
+    arguments = (201, {"a": "b"}, "text/plain", BackgroundTask(push), 7, "\n", dict, push, 3, push, event, 2, 9)
+    ours, theirs = EventSourceResponse([]), sse_starlette.EventSourceResponse([])
+    assert attributes(ours) == attributes(theirs)
+    ours = EventSourceResponse([], *arguments)  # type: ignore[arg-type]  # any callable will do
+    theirs = sse_starlette.EventSourceResponse([], *arguments)  # type: ignore[arg-type]
+    assert attributes(ours) == attributes(theirs)
+    assert attributes(ours)["sep"] == "\n"
+
+
+HEADERS: list[dict[str, Any]] = [
+    {},
+    {"headers": {"X-One": "1"}},
+    {"headers": {"Cache-Control": "public, max-age=29"}},
+    {"headers": {"cache-control": "no-cache", "Connection": "close", "X-ACCEL-BUFFERING": "yes"}},
+    {"headers": {"X-One": "1", "x-one": "2"}},
+    {"headers": {"Content-Type": "application/x-ndjson"}},
+    {"headers": {"Content-Length": "5"}},
+    {"media_type": "text/plain"},
+    {"media_type": "text/event-stream; charset=ascii"},
+    {"media_type": "application/json"},
+    {"media_type": ""},
+    {"status_code": 204},
+]
+
+
+@pytest.mark.parametrize("parameters", HEADERS, ids=str)
+def test_headers_are_the_same(parameters: dict[str, Any]) -> None:
+    """Names, values, order and which of them win."""
+    ours = EventSourceResponse([], **parameters)
+    theirs = sse_starlette.EventSourceResponse([], **parameters)
+    assert ours.raw_headers == theirs.raw_headers
+
+
+def test_headers_and_cookies_can_be_changed_before_the_response_is_sent(package: ModuleType) -> None:
+    """As those of any response of Starlette, of which it is one."""
+    response = package.EventSourceResponse([])
+    response.headers["X-Late"] = "1"
+    del response.headers["Connection"]
+    response.set_cookie("session", "s", httponly=True)
+    response.delete_cookie("old")
+    names = [name for name, _ in response.raw_headers]
+    assert isinstance(response, Response)
+    assert names == [b"cache-control", b"x-accel-buffering", b"content-type", b"x-late", b"set-cookie", b"set-cookie"]
+
+
+def test_the_ping_interval_can_be_set(package: ModuleType) -> None:
+    """It is checked as the parameter is."""
+    response = package.EventSourceResponse([])
+    response.ping_interval = 25
+    assert response.ping_interval == 25
+    with pytest.raises(TypeError, match="ping interval must be int or float"):
+        response.ping_interval = "ten"
+    with pytest.raises(ValueError, match="ping interval must be >= 0"):
+        response.ping_interval = -42
+    assert response.ping_interval == 25
+
+
+def test_a_subclass_may_change_the_defaults(package: ModuleType) -> None:
+    """As class attributes."""
+
+    class Own(package.EventSourceResponse):  # type: ignore[name-defined,misc]
+        DEFAULT_PING_INTERVAL = 3
+        DEFAULT_SEPARATOR = "\n"
+        media_type = "text/x-own"
+
+    response = Own([], media_type=None)
+    assert (response.ping_interval, response.sep) == (3, "\n")
+    assert response.headers["content-type"] == "text/x-own; charset=utf-8"
+    assert package.EventSourceResponse.DEFAULT_CLEANUP_TIMEOUT == 30.0
+
+
+def test_compression_is_refused(package: ModuleType) -> None:
+    """An event that waits in a compressor is late."""
+    with pytest.raises(NotImplementedError):
+        package.EventSourceResponse([]).enable_compression()
+
+
+def test_async_content_is_the_body_iterator(package: ModuleType) -> None:
+    """So code that wraps ``body_iterator`` finds what it was given."""
+
+    async def events() -> Any:
+        yield 1
+
+    content = events()
+    assert package.EventSourceResponse(content).body_iterator is content
+
+
+NO_STREAM: list[tuple[Any, str]] = [
+    ("text", "put it in a list"),
+    (b"bytes", "put it in a list"),
+    ({"data": 1}, "put it in a list"),
+    (42, "write an async generator"),
+    (None, "write an async generator"),
+    (push, "call it"),
+]
+
+
+@pytest.mark.parametrize(("content", "remedy"), NO_STREAM, ids=repr)
+def test_content_that_is_no_stream_is_refused(content: Any, remedy: str) -> None:
+    """At once, with the remedy; not letter by letter, and not after the response has begun."""
+    with pytest.raises(ConfigurationError, match=rf"content must give .*; .*{remedy}") as caught:
+        EventSourceResponse(content)
+    assert not isinstance(content, str) or content not in str(caught.value).replace("type", "")
+
+
+def test_a_coroutine_as_content_is_refused_and_closed() -> None:
+    """It is what a function without ``yield`` gives; nothing warns of a coroutine that was never awaited."""
+    with pytest.raises(ConfigurationError, match="not coroutine; an async function that is to stream needs a yield"):
+        EventSourceResponse(push())  # type: ignore[arg-type]
+
+
+CALLABLES = ["ping_message_factory", "data_sender_callable", "client_close_handler_callable"]
+
+
+@pytest.mark.parametrize("name", CALLABLES)
+def test_a_callable_that_cannot_be_called_is_refused(name: str) -> None:
+    """At once, and not when the client has gone."""
+    parameters: dict[str, Any] = {name: 3}
+    with pytest.raises(TypeError, match=f"{name} must be a function, not int"):
+        EventSourceResponse([], **parameters)
+    parameters = {name: push()}
+    with pytest.raises(TypeError, match=rf"{name} must be a function, not the coroutine .*; leave out the \(\)"):
+        EventSourceResponse([], **parameters)
+
+
+SENSELESS: list[tuple[dict[str, Any], type[Exception]]] = [
+    ({"ping": True}, TypeError),
+    ({"ping": float("nan")}, ConfigurationError),
+    ({"send_timeout": 0}, ConfigurationError),
+    ({"send_timeout": -1}, ConfigurationError),
+    ({"send_timeout": float("nan")}, ConfigurationError),
+    ({"cleanup_timeout": float("nan")}, ConfigurationError),
+    ({"shutdown_grace_period": float("nan")}, ConfigurationError),
+]
+
+
+@pytest.mark.parametrize(("parameters", "error"), SENSELESS, ids=str)
+def test_a_time_that_means_nothing_is_refused(parameters: dict[str, Any], error: type[Exception]) -> None:
+    """A stream that could send nothing, or would ping for ever, is stopped before it begins."""
+    with pytest.raises(error):
+        EventSourceResponse([], **parameters)
