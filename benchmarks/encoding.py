@@ -19,7 +19,7 @@ import sse_starlette
 
 import starlette_sse.events as ours
 
-__all__ = ["WORK", "Ratio", "compare", "main"]
+__all__ = ["WORK", "Ratio", "compare", "cpu", "main"]
 
 ROUND = 0.02
 """Seconds of CPU that one side gets in a round."""
@@ -64,14 +64,23 @@ WORK = {
 }
 
 
-def compare(work: str, rounds: int) -> Ratio:
-    """Time both sides of ``work`` in turns."""
+def timed(work: str, rounds: int) -> list[tuple[float, float]]:
+    """Time ours and theirs in turns; seconds of CPU for one event, for each round."""
     sides = [Timer(side, timer=time.process_time) for side in WORK[work]]
     repeats = [max(1, int(100 * ROUND / max(side.timeit(100), 1e-9))) for side in sides]
-    timed: list[list[float]] = [
-        [side.timeit(count) / count for side, count in zip(sides, repeats, strict=True)] for _ in range(rounds)
-    ]
-    return Ratio([theirs / mine for mine, theirs in timed])
+    times = [[side.timeit(count) / count for side, count in zip(sides, repeats, strict=True)] for _ in range(rounds)]
+    return [(mine, theirs) for mine, theirs in times]
+
+
+def cpu(work: str, rounds: int) -> tuple[float, float]:
+    """Return ours and theirs in the round of the median ratio."""
+    ranked = sorted(timed(work, rounds), key=lambda pair: pair[0] / pair[1])
+    return ranked[len(ranked) // 2]
+
+
+def compare(work: str, rounds: int) -> Ratio:
+    """Time both sides of ``work`` in turns."""
+    return Ratio([theirs / mine for mine, theirs in timed(work, rounds)])
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -1,0 +1,95 @@
+"""``python -m benchmarks``: every row, every contestant, as ratios with their spread."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.progress import Progress
+from benchmarks.report import as_json, machine, notes, table
+from benchmarks.results import Result
+from benchmarks.rows import ROWS, Row, Scale, measure
+from benchmarks.servers import ServerOptions
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure what is asked for, and print it."""
+    options = parser().parse_args(arguments)
+    allow_many_files()
+    scale = scale_of(options)
+    rows = [row for row in ROWS if not options.only or row.name in options.only]
+    served = ServerOptions(options.loop, options.http)
+    chosen = {row.name: contestants_of(row, quick=options.quick or options.tiny) for row in rows}
+    progress = Progress(sum(steps(row, chosen[row.name]) for row in rows) * options.runs)
+    results: dict[str, tuple[Row, Result]] = {}
+    print(heading(served, options.runs))
+    for row in rows:
+        result = measure(row, chosen[row.name], options.runs, scale, served, progress)
+        results[row.name] = row, result
+        print("\n" + table(row, result), flush=True)
+    progress.end()
+    print("\n" + notes(list(dict.fromkeys(name for names in chosen.values() for name in names))))
+    if options.json is not None:
+        options.json.write_text(json.dumps(as_json(results, served), indent=1) + "\n")
+    if options.plot is not None:
+        from benchmarks.plot import draw
+
+        draw(results, options.plot)
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    made.add_argument("--quick", action="store_true", help="fewer connections and contestants; under two minutes")
+    made.add_argument("--tiny", action="store_true", help="only see that everything works; the figures mean nothing")
+    made.add_argument("--only", action="append", choices=[row.name for row in ROWS], help="this row; may be repeated")
+    made.add_argument("--runs", type=int, help="interleaved runs (default: 5; with --quick 3)")
+    made.add_argument("--loop", choices=["asyncio", "uvloop"], default="asyncio", help="the servers' event loop")
+    made.add_argument("--http", choices=["httptools", "h11"], default="httptools", help="uvicorn's HTTP parser")
+    made.add_argument("--connections", type=int, help="connections of the fan-out and the burst")
+    made.add_argument("--json", type=Path, metavar="FILE", help="write every run's figures")
+    made.add_argument("--plot", type=Path, metavar="FILE", help="draw FILE.svg and FILE.png; needs matplotlib")
+    return made
+
+
+def scale_of(options: Any) -> Scale:
+    """Return how much is asked for, and fill in the number of runs."""
+    from dataclasses import replace
+
+    scale = Scale.tiny() if options.tiny else Scale.quick() if options.quick else Scale()
+    if options.runs is None:
+        options.runs = 1 if options.tiny else 3 if options.quick else 5
+    return scale if options.connections is None else replace(scale, connections=options.connections)
+
+
+def contestants_of(row: Row, *, quick: bool) -> list[str]:
+    return [*row.contestants] if quick else [*row.contestants, *row.more]
+
+
+def steps(row: Row, contestants: Sequence[str]) -> int:
+    return 1 if row.in_process is not None else len(contestants)
+
+
+def heading(served: ServerOptions, runs: int) -> str:
+    told = machine(served)
+    libraries = ", ".join(f"{name} {version}" for name, version in told["libraries"].items() if version)
+    return (
+        f"{told['processors']} x {told['processor']}, {told['system']}, load {told['load']:.1f}; "
+        f"Python {told['python']}; "
+        f"uvicorn on {told['loop']} and {told['http']}; {libraries}; {runs} interleaved runs, medians (least to most)"
+    )
+
+
+def allow_many_files() -> None:
+    """Raise this process's limit of open files, which its servers inherit, to what it may."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""What the server's process asks of a contestant."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.types import ASGIApp
+
+__all__ = ["Contestant", "Queues"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contestant:
+    """An app with one endless stream at ``/``."""
+
+    app: ASGIApp
+    publish: Callable[[Sequence[int]], Awaitable[None]]
+    """Publishes events of these numbers at once: nothing else runs in between that the contestant does not ask for."""
+    more: dict[str, Callable[..., Awaitable[Any]]] = field(default_factory=dict)
+    """What else it can be told to do."""
+
+
+class Queues:
+    """One :class:`asyncio.Queue` for each connection, the usual way to feed a generator."""
+
+    def __init__(self) -> None:
+        self.queues: set[asyncio.Queue[Any]] = set()
+
+    def join(self) -> asyncio.Queue[Any]:
+        """Return a new connection's queue."""
+        queue: asyncio.Queue[Any] = asyncio.Queue()
+        self.queues.add(queue)
+        return queue
+
+    def leave(self, queue: asyncio.Queue[Any]) -> None:
+        self.queues.discard(queue)
+
+    def put(self, item: Any) -> None:
+        """Give ``item`` to every connection."""
+        for queue in self.queues:
+            queue.put_nowait(item)

@@ -1,0 +1,84 @@
+"""starlette_sse, as a user would write it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.routing import Route
+
+import starlette_sse
+from benchmarks.contestants.contestant import Contestant, Queues
+from benchmarks.contestants.peers import items
+from benchmarks.payload import CHANNEL, HELLO, NAME, text
+from benchmarks.quiet import quieten
+from starlette_sse import Broker, ChannelEndpoint, EventSourceResponse, ServerSentEvent, SSEEndpoint
+
+__all__ = ["channel", "generator", "response"]
+
+quieten()
+
+
+def event(number: int) -> ServerSentEvent:
+    return ServerSentEvent(data=text(number), event=NAME, id=str(number))
+
+
+def app_of(endpoint: Any) -> Starlette:
+    return Starlette(routes=[Route("/", endpoint)], lifespan=starlette_sse.lifespan)
+
+
+def generator(ping: float) -> Contestant:
+    """A class whose generator takes from the connection's queue."""
+    queues = Queues()
+
+    class Feed(SSEEndpoint):
+        ping_interval = ping
+
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            queue = queues.join()
+            try:
+                yield {"data": HELLO}
+                while True:
+                    yield await queue.get()
+            finally:
+                queues.leave(queue)
+
+    async def publish(numbers: Sequence[int]) -> None:
+        for number in numbers:
+            queues.put(event(number))
+
+    return Contestant(app=app_of(Feed), publish=publish)
+
+
+def response(ping: float) -> Contestant:
+    """The drop-in for sse-starlette's response."""
+    queues = Queues()
+
+    async def endpoint(request: Request) -> EventSourceResponse:
+        return EventSourceResponse(items(queues, {"data": HELLO}), ping=ping)
+
+    async def publish(numbers: Sequence[int]) -> None:
+        for number in numbers:
+            queues.put(event(number))
+
+    return Contestant(app=app_of(endpoint), publish=publish)
+
+
+def channel(ping: float) -> Contestant:
+    """A broadcast over the broker in memory."""
+    made = Broker()
+
+    class Feed(ChannelEndpoint):
+        broker = made
+        ping_interval = ping
+
+        async def channels(self, request: Request) -> list[str]:
+            return [CHANNEL]
+
+    async def publish(numbers: Sequence[int]) -> None:
+        for number in numbers:
+            await made.publish(CHANNEL, ServerSentEvent(data=text(number), event=NAME))
+
+    return Contestant(app=app_of(Feed), publish=publish)

@@ -1,0 +1,123 @@
+"""What is done to a server, and what is measured of it meanwhile. Times are microseconds of the server's CPU, but for
+latencies, which are milliseconds on the wall's clock, and memory, which is KiB."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from benchmarks.clients import Crowd, percentile
+from benchmarks.contestants import CATALOGUE
+from benchmarks.results import Metrics
+from benchmarks.servers import Server
+
+__all__ = ["connecting", "crowd_of", "delivering", "idling"]
+
+#: Seconds for a server to finish what its clients have seen the end of.
+SETTLE = 0.1
+
+
+@asynccontextmanager
+async def crowd_of(server: Server) -> AsyncIterator[Crowd]:
+    """Give the clients of a server, which leave in the end. The collector of this process does not run meanwhile."""
+    crowd = Crowd(server.port, CATALOGUE[server.name].greeting)
+    gc.disable()
+    try:
+        yield crowd
+    finally:
+        await crowd.close()
+        gc.enable()
+
+
+async def delivering(server: Server, *, connections: int, batch: int, rounds: int, warm_up: int = 2) -> Metrics:
+    """Publish ``batch`` events at once, wait until every client has all of them, and again, ``rounds`` times."""
+    async with crowd_of(server) as crowd:
+        opening = await connect(server, crowd, connections)
+        await publish(server, crowd, batch, warm_up)
+        crowd_had, cpu, began = crowd.marks, server.cpu(), time.monotonic()
+        await publish(server, crowd, batch, rounds)
+        wall = time.monotonic() - began
+        await asyncio.sleep(SETTLE)
+        cpu = server.cpu() - cpu
+        count = crowd.marks - crowd_had
+        latencies = crowd.check(batch * (warm_up + rounds), since=batch * warm_up)
+    return {
+        "cpu": cpu / count * 1e6,
+        "wall": wall / count * 1e6,
+        "p50": percentile(latencies, 0.50) * 1e3,
+        "p99": percentile(latencies, 0.99) * 1e3,
+        **opening,
+    }
+
+
+async def connecting(server: Server, *, connections: int, at_a_time: int = 50, warm_up: int = 100) -> Metrics:
+    """Have clients come, stay until all are there, and go; then have as many come and go at once."""
+    async with crowd_of(server) as crowd:
+        await crowd.churn(warm_up, at_a_time)
+        await asyncio.sleep(SETTLE)
+        opening = await connect(server, crowd, connections)
+        cpu = server.cpu()
+        await crowd.close()
+        await at_rest(server)
+        closing = server.cpu() - cpu
+        cpu, began = server.cpu(), time.monotonic()
+        await crowd.churn(connections, at_a_time)
+        wall = time.monotonic() - began
+        await at_rest(server)
+        churning = server.cpu() - cpu
+    return {
+        "cpu": churning / connections * 1e6,
+        "wall": wall / connections * 1e6,
+        "leave": closing / connections * 1e6,
+        **opening,
+    }
+
+
+async def idling(server: Server, *, connections: int, seconds: float, warm_up: int = 100) -> Metrics:
+    """Keep clients connected that get nothing but pings."""
+    async with crowd_of(server) as crowd:
+        await crowd.churn(warm_up, 50)
+        await at_rest(server)
+        before = server.resident()
+        await crowd.open(connections)
+        greeted = sum(len(client.pieces) for client in crowd.clients)
+        cpu = server.cpu()
+        await asyncio.sleep(seconds)
+        cpu = server.cpu() - cpu
+        held = server.resident() - before
+        pings = sum(len(client.pieces) for client in crowd.clients) - greeted
+    return {
+        "memory": held / connections / 1024,
+        "pings": pings / connections,
+        "cpu": cpu / max(1, pings) * 1e6,
+        "idle": cpu / connections / seconds * 60e6,
+    }
+
+
+async def connect(server: Server, crowd: Crowd, connections: int) -> dict[str, float]:
+    before, cpu = server.resident(), server.cpu()
+    await crowd.open(connections)
+    await asyncio.sleep(SETTLE)
+    cpu = server.cpu() - cpu
+    return {"connect": cpu / connections * 1e6, "memory": (server.resident() - before) / connections / 1024}
+
+
+async def publish(server: Server, crowd: Crowd, batch: int, rounds: int) -> None:
+    for _ in range(rounds):
+        target = crowd.marks + batch * len(crowd.clients)
+        await server.tell("publish", count=batch)
+        await crowd.wait_for(target)
+
+
+async def at_rest(server: Server) -> None:
+    """Wait until a server has hardly anything to do."""
+    cpu = server.cpu()
+    while True:
+        await asyncio.sleep(SETTLE)
+        now = server.cpu()
+        if now - cpu < 0.05 * SETTLE:
+            return
+        cpu = now
