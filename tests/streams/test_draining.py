@@ -1,0 +1,274 @@
+"""Ending streams at shutdown: policies, domains, and the handler that is chained over a server's."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import anyio
+import pytest
+from starlette.requests import Request
+
+import starlette_sse
+from starlette_sse import CloseReason, ServerSentEvent
+from starlette_sse.draining import STATE_KEY, ChainedHandler, Domain, domain_of
+from starlette_sse.testing import Ending
+from tests.streams.apps import Noting, serve
+
+
+@pytest.fixture
+def server_handler() -> Iterator[list[int]]:
+    """A server's own SIGTERM handler, in place; the list has the signals that reached it."""
+    caught: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda signum, frame: caught.append(signum))
+    yield caught
+    signal.signal(signal.SIGTERM, before)
+
+
+class Endless(Noting):
+    pause = 0.0
+
+
+async def open_stream(scope: dict[str, Any]) -> None:
+    """Serve one stream with a client that stays."""
+
+    async def send(message: Any) -> None: ...
+
+    await Endless({"type": "http", "method": "GET", "path": "/", "headers": [], **scope}, anyio.sleep_forever, send)  # type: ignore[arg-type]
+
+
+@pytest.mark.anyio
+async def test_the_farewell_is_the_last_event() -> None:
+    """``on_drain`` may send any event."""
+
+    class Polite(Noting):
+        async def on_drain(self, request: Request) -> ServerSentEvent:
+            return ServerSentEvent("bye", event="farewell")
+
+    async with serve(Polite) as client, client.stream("/") as stream:
+        await stream.expect("first")
+        client.drain()
+        await stream.expect({"event": "farewell", "data": "bye"})
+        assert await stream.closed() is Ending.FINISHED
+
+
+@pytest.mark.anyio
+async def test_a_stream_may_finish_within_its_grace() -> None:
+    """With ``drain_policy = "finish"`` events go on to the generator's end."""
+
+    class Answer(Noting):
+        drain_policy = "finish"
+        drain_grace = 60.0
+
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            for number in range(5):
+                yield str(number)
+                await anyio.sleep(5)
+
+    async with serve(Answer) as client, client.stream("/") as stream:
+        await stream.expect("0")
+        client.drain()
+        await stream.expect("1", "2", "3", "4")
+        assert await stream.closed() is Ending.FINISHED
+    assert Answer.notes == ["connected", CloseReason.FINISHED]
+
+
+@pytest.mark.anyio
+async def test_a_stream_that_does_not_finish_is_drained_when_the_grace_is_over() -> None:
+    """Nothing holds up a shutdown for ever."""
+
+    class Long(Noting):
+        drain_policy = "finish"
+        drain_grace = 60.0
+
+    async with serve(Long) as client, client.stream("/") as stream:
+        await stream.expect("first")
+        start = anyio.current_time()
+        client.drain()
+        assert await stream.closed() is Ending.FINISHED
+        assert anyio.current_time() - start == pytest.approx(62)
+        assert stream.comments[-1].text == "draining"
+    assert Long.notes == ["connected", "cleaned up", CloseReason.DRAINING]
+
+
+@pytest.mark.anyio
+async def test_a_stalled_client_holds_up_a_drain_for_the_grace_only() -> None:
+    """The frame on its way is not cut before, and the generator still cleans up."""
+
+    class Stalled(Noting):
+        send_timeout = None
+
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            try:
+                yield "first"
+                yield "second"
+            finally:
+                await anyio.sleep(1)
+                self.notes.append("cleaned up")
+
+    async with serve(Stalled) as client, client.stream("/") as stream:
+        await stream.expect("first")
+        stream.stall()
+        await anyio.sleep(1)
+        start = anyio.current_time()
+        client.drain()
+        assert await stream.closed() is Ending.CUT
+        assert anyio.current_time() - start == pytest.approx(5 + 1 + 1)
+    assert Stalled.notes == ["connected", "cleaned up", CloseReason.DRAINING]
+
+
+@pytest.mark.anyio
+async def test_a_stream_that_comes_while_draining_is_refused() -> None:
+    """A browser is told to come back, any other client gets 503."""
+
+    class Waiting(Noting):
+        drain_policy = "finish"
+        drain_grace = 60.0
+
+    async with serve(Waiting) as client, client.stream("/") as stream:
+        await stream.expect("first")
+        client.drain()
+        async with client.stream("/") as late:
+            assert (await late.next_event()).event == "stream-rejected"
+            assert await late.closed() is Ending.FINISHED
+        response = await client.request("GET", "/")
+        assert response.status_code == 503
+        assert 5 <= int(response.headers["retry-after"]) <= 15
+        assert stream.is_open
+
+
+@pytest.mark.anyio
+async def test_the_end_of_the_lifespan_waits_for_cleanup() -> None:
+    """The streams' cleanup is done when the app's other resources are closed."""
+    Endless.notes.clear()
+    async with anyio.create_task_group() as tasks:
+        async with starlette_sse.lifespan() as state:
+            tasks.start_soon(open_stream, {"state": state})
+            while "connected" not in Endless.notes:
+                await anyio.sleep(0.01)
+            Endless.pause = 3.0
+        assert Endless.notes == ["connected", "cleaned up", CloseReason.DRAINING]
+        Endless.pause = 0.0
+
+
+@pytest.mark.anyio
+async def test_the_end_of_the_lifespan_drains_streams_that_do_not_know_it() -> None:
+    """A mounted app may have a state of its own."""
+    Endless.notes.clear()
+    async with anyio.create_task_group() as tasks:
+        async with starlette_sse.lifespan():
+            tasks.start_soon(open_stream, {})
+            while "connected" not in Endless.notes:
+                await anyio.sleep(0.01)
+        assert Endless.notes[-1] is CloseReason.DRAINING
+
+
+@pytest.mark.anyio
+async def test_a_shutdown_signal_drains_and_reaches_the_server(server_handler: list[int]) -> None:
+    """The handler that was there before does its work too, and is back in its place afterwards."""
+    Endless.notes.clear()
+    original = signal.getsignal(signal.SIGTERM)
+    async with anyio.create_task_group() as tasks, starlette_sse.lifespan() as state:
+        tasks.start_soon(open_stream, {"state": state})
+        while "connected" not in Endless.notes:
+            await anyio.sleep(0.01)
+        assert isinstance(signal.getsignal(signal.SIGTERM), ChainedHandler)
+        signal.raise_signal(signal.SIGTERM)
+        while CloseReason.DRAINING not in Endless.notes:
+            await anyio.sleep(0.01)
+    assert server_handler == [signal.SIGTERM]
+    assert signal.getsignal(signal.SIGTERM) is original
+
+
+@pytest.mark.anyio
+async def test_a_second_servers_handler_is_chained_as_well(server_handler: list[int]) -> None:
+    """Each chain calls the handler that it was put over, whoever restores it."""
+    second: list[int] = []
+    async with starlette_sse.lifespan():
+        first_chain = signal.getsignal(signal.SIGTERM)
+        signal.signal(signal.SIGTERM, lambda signum, frame: second.append(signum))
+        domain_of({})
+        second_chain = signal.getsignal(signal.SIGTERM)
+        assert isinstance(second_chain, ChainedHandler)
+        signal.raise_signal(signal.SIGTERM)
+        assert (server_handler, second) == ([], [signal.SIGTERM])
+        # As uvicorn does when the second server has ended: what was there before comes back, and is told.
+        signal.signal(signal.SIGTERM, first_chain)
+        signal.raise_signal(signal.SIGTERM)
+        assert (server_handler, second) == ([signal.SIGTERM], [signal.SIGTERM])
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("handler", [signal.SIG_DFL, signal.SIG_IGN])
+async def test_a_handler_that_is_not_pythons_is_left_alone(handler: Any, server_handler: list[int]) -> None:
+    """Over the default one, SIGTERM would no longer kill."""
+    signal.signal(signal.SIGTERM, handler)
+    async with starlette_sse.lifespan():
+        assert signal.getsignal(signal.SIGTERM) is handler
+
+
+@pytest.mark.anyio
+async def test_drain_may_be_called_from_another_thread() -> None:
+    """It wakes each event loop."""
+    Endless.notes.clear()
+    async with anyio.create_task_group() as tasks, starlette_sse.lifespan() as state:
+        tasks.start_soon(open_stream, {"state": state})
+        while "connected" not in Endless.notes:
+            await anyio.sleep(0.01)
+        thread = threading.Thread(target=starlette_sse.drain)
+        thread.start()
+        thread.join()
+        with anyio.fail_after(60):
+            while CloseReason.DRAINING not in Endless.notes:
+                await anyio.sleep(0.01)
+
+
+def test_a_loop_after_a_drained_one_is_not_drained() -> None:
+    """State is per run of a loop, nothing is latched in the process."""
+
+    async def drained() -> None:
+        Endless.notes.clear()
+        task = asyncio.create_task(open_stream({}))
+        while "connected" not in Endless.notes:
+            await asyncio.sleep(0)
+        starlette_sse.drain()
+        await task
+        assert Endless.notes[-1] is CloseReason.DRAINING
+        assert domain_of({}).draining
+
+    async def fresh() -> None:
+        assert not domain_of({}).draining
+
+    asyncio.run(drained())
+    asyncio.run(fresh())
+
+
+def test_a_server_after_a_drained_one_in_the_same_loop_is_not_drained(server_handler: list[int]) -> None:
+    """Another signal handler in place means another server."""
+
+    async def both() -> None:
+        Endless.notes.clear()
+        task = asyncio.create_task(open_stream({}))
+        while "connected" not in Endless.notes:
+            await asyncio.sleep(0)
+        starlette_sse.drain()
+        await task
+        assert domain_of({}).draining
+        signal.signal(signal.SIGTERM, lambda signum, frame: None)
+        assert not domain_of({}).draining
+
+    asyncio.run(both())
+
+
+def test_a_domain_is_found_in_the_state() -> None:
+    """Anything else under the key is ignored."""
+
+    async def look() -> None:
+        domain = Domain()
+        assert domain_of({"state": {STATE_KEY: domain}}) is domain
+        assert domain_of({"state": {STATE_KEY: "mine"}}) is not domain
+
+    asyncio.run(look())

@@ -1,0 +1,164 @@
+"""What the log and other observers are told."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Any
+
+import anyio
+import pytest
+import structlog
+from starlette.requests import Request
+from structlog.testing import capture_logs
+
+from starlette_sse import CloseReason
+from starlette_sse.observers import Observer, StreamFacts, StructlogObserver
+from tests.streams.apps import Noting, serve
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(autouse=True)
+def unconfigured() -> None:
+    """``capture_logs`` of an earlier test leaves structlog configured."""
+    structlog.reset_defaults()
+
+
+SECRET = "payload-and-token"
+
+
+class Logged(Noting):
+    pause = 0.0
+    observers = (StructlogObserver(),)
+
+    async def events(self, request: Request) -> AsyncIterator[Any]:
+        self.log.info("clock.wound", turns=3)
+        yield SECRET
+        yield SECRET
+
+
+async def test_a_stream_is_logged_with_constant_names_and_facts() -> None:
+    """Opening and closing share the connection id, which the app's own lines carry too; payloads are not logged."""
+    with capture_logs() as logs:
+        async with serve(Logged) as client, client.stream("/", headers={"Authorization": SECRET}) as stream:
+            await stream.closed()
+            size = len(stream.body)
+    events = {entry["event"]: entry for entry in logs}
+    assert list(events) == ["clock.wound", "stream.opened", "stream.closed"]
+    identity = {"endpoint": "Logged", "path": "/", "connection_id": events["stream.opened"]["connection_id"]}
+    assert events["stream.opened"] == {"event": "stream.opened", "log_level": "info", **identity}
+    closed = events["stream.closed"]
+    assert closed == {
+        "event": "stream.closed",
+        "log_level": "info",
+        "reason": "finished",
+        "duration": pytest.approx(0, abs=0.01),
+        "events": 2,
+        "bytes": size,
+        **identity,
+    }
+    assert events["clock.wound"]["turns"] == 3
+    assert events["clock.wound"]["connection_id"] == identity["connection_id"]
+    assert SECRET not in repr(logs)
+
+
+class Failing(Logged):
+    async def events(self, request: Request) -> AsyncIterator[Any]:
+        local_variable = SECRET
+        yield local_variable
+        raise ValueError("what went wrong")
+
+
+async def test_a_failure_is_logged_with_its_traceback_once_and_without_local_variables() -> None:
+    """The default of structlog would print every frame's variables where rich is installed."""
+    lines: list[dict[str, Any]] = []
+
+    class Keeping(StructlogObserver):
+        def __init__(self) -> None:
+            self._log = structlog.wrap_logger(None, processors=[self.keep])
+
+        def keep(self, logger: Any, method: str, entry: Any) -> Any:
+            lines.append(dict(entry))
+            raise structlog.DropEvent
+
+    endpoint = type("Failing", (Failing,), {"observers": (Keeping(),)})
+    async with serve(endpoint) as client, client.stream("/") as stream:
+        await stream.closed()
+    [failed] = [line for line in lines if line["event"] == "stream.failed"]
+    assert failed["error"] == "ValueError('what went wrong')"
+    assert failed["exception"].startswith("Traceback")
+    assert failed["exception"].endswith("ValueError: what went wrong")
+    assert failed["exception"].count("Traceback") == 1
+    assert SECRET not in repr(lines)
+
+
+async def test_an_app_that_configures_structlog_gets_the_exception_itself() -> None:
+    """Its own processors render it."""
+    with capture_logs() as logs:
+        structlog.configure(**structlog.get_config())
+        try:
+            async with serve(Failing) as client, client.stream("/") as stream:
+                await stream.closed()
+        finally:
+            structlog.reset_defaults()
+    [failed] = [entry for entry in logs if entry["event"] == "stream.failed"]
+    assert isinstance(failed["exc_info"], ValueError)
+
+
+class Counting(Observer):
+    """Counts each call, and the bytes."""
+
+    def __init__(self) -> None:
+        self.calls: Counter[str] = Counter()
+        self.size = 0
+
+    def opened(self, stream: StreamFacts) -> None:
+        self.calls["opened"] += 1
+
+    def sent(self, stream: StreamFacts, size: int) -> None:
+        self.calls["sent"] += 1
+        self.size += size
+
+    def pinged(self, stream: StreamFacts) -> None:
+        self.calls["pinged"] += 1
+
+    def closed(self, stream: StreamFacts, reason: CloseReason, error: BaseException | None) -> None:
+        self.calls[reason] += 1
+
+
+async def test_an_observer_hears_of_each_event_and_ping() -> None:
+    """Metrics need no more than a subclass."""
+    counting = Counting()
+
+    class Watched(Noting):
+        observers = (counting,)
+        ping_interval = 10.0
+
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            yield "a"
+            yield "b"
+            await anyio.sleep(20.5)
+
+    async with serve(Watched) as client, client.stream("/") as stream:
+        await stream.closed()
+    assert counting.calls == {"opened": 1, "sent": 2, "pinged": 2, CloseReason.FINISHED: 1}
+    assert counting.size == 2 * len(b"data: a\r\n\r\n")
+
+
+async def test_a_refusal_is_observed() -> None:
+    """With the endpoint, the path and the reason."""
+    refused = []
+
+    class Noticing(Observer):
+        def rejected(self, endpoint: str, path: str, reason: str) -> None:
+            refused.append((endpoint, path, reason))
+
+    class Full(Noting):
+        observers = (Noticing(),)
+        max_connections = 1
+
+    async with serve(Full) as client, client.stream("/") as stream:
+        await stream.expect("first")
+        assert (await client.request("GET", "/")).status_code == 503
+    assert refused == [("test_a_refusal_is_observed.<locals>.Full", "/", "max_connections")]
