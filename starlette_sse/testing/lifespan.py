@@ -9,6 +9,7 @@ import anyio
 from starlette.types import ASGIApp, Message
 
 from starlette_sse.testing.exceptions import ASGIProtocolError
+from starlette_sse.testing.problems import raise_as_it_is
 
 __all__ = ["Lifespan"]
 
@@ -61,7 +62,7 @@ class Lifespan:
             await self._ended.wait()
         if self._asked and self.error is not None:
             self.error.add_note("raised in the app's lifespan; if the app has none, pass lifespan=False")
-            raise self.error
+            raise_as_it_is(self.error)
         if self._failure is not None:
             raise RuntimeError(f"the app's lifespan failed: {self._failure}")
 
@@ -71,6 +72,8 @@ class Lifespan:
         self._asked = True
         for message in self._messages:
             return message
+        # An app that asks on after the last message is not about to return.
+        self._ended.set()
         await anyio.sleep_forever()
         raise AssertionError  # pragma: no cover - it sleeps for ever
 

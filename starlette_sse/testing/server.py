@@ -50,28 +50,29 @@ class Server:
         return domain
 
     async def __aenter__(self) -> Self:
-        self._tasks = await anyio.create_task_group().__aenter__()
+        tasks = self._tasks = await anyio.create_task_group().__aenter__()
         try:
             if self._lifespan is not None:
-                self._tasks.start_soon(self._lifespan.run, name="the app's lifespan")
+                tasks.start_soon(self._lifespan.run, name="the app's lifespan")
                 await self._lifespan.startup()
                 self.state |= self._lifespan.state
         except BaseException:
-            await self._end()
+            await self._end(tasks)
             raise
         return self
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._tasks is None:
+        tasks = self._tasks
+        if tasks is None:
             return
         problems: list[Exception] = []
         try:
             if exc is None or isinstance(exc, Exception):
                 problems = await self._shut_down(tell_forgotten=exc is None)
         finally:
-            await self._end()
+            await self._end(tasks)
         report(problems, exc)
 
     async def start(self, scope: Scope, body: RequestBody, *, name: str, opened_at: str, timeout: float) -> Exchange:
@@ -153,9 +154,8 @@ class Server:
             problems.append(error)
         return problems
 
-    async def _end(self) -> None:
-        tasks, self._tasks = self._tasks, None
-        if tasks is not None:
-            tasks.cancel_scope.cancel()
-            # A task group would wrap the block's exception in a group, so it does not see it.
-            await tasks.__aexit__(None, None, None)
+    async def _end(self, tasks: TaskGroup) -> None:
+        self._tasks = None
+        tasks.cancel_scope.cancel()
+        # A task group would wrap the block's exception in a group, so it does not see it.
+        await tasks.__aexit__(None, None, None)

@@ -138,11 +138,11 @@ class EventStream(StreamReader):
 
     def stall(self) -> None:
         """Stop reading, whoever asks for events: the app's ``send`` blocks until :meth:`resume`."""
-        self._opened.wire.stalled = True
+        self._opened.wire.stall()
 
     def resume(self) -> None:
         """Read on after :meth:`stall`."""
-        self._opened.wire.stalled = False
+        self._opened.wire.resume()
 
     def disconnect(self) -> None:
         """Let the client go: the app gets ``http.disconnect``, and what it still sends is lost.

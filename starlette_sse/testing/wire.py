@@ -37,13 +37,13 @@ class Wire:
         self._stalled = False
         self._ended = False
 
-    @property
-    def stalled(self) -> bool:
-        return self._stalled
+    def stall(self) -> None:
+        """Give the reader nothing until :meth:`resume`."""
+        self._stalled = True
 
-    @stalled.setter
-    def stalled(self, stalled: bool) -> None:
-        self._stalled = stalled
+    def resume(self) -> None:
+        """Give the reader what comes, again."""
+        self._stalled = False
         self._notify()
 
     async def offer(self, chunk: Chunk) -> None:

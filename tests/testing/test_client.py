@@ -345,8 +345,7 @@ async def test_a_reader_that_meets_the_cut_raises_the_apps_exception() -> None:
     async with SSETestClient(app(fail)) as client:
         with pytest.raises(AppError, match="after") as raised:
             async with client.stream("/") as stream:
-                async for _event in stream:
-                    pass
+                await stream.next_event()
     assert isinstance(raised.value.__cause__, KeyError)
     assert isinstance(raised.value.__context__, KeyError)
 
@@ -439,6 +438,7 @@ async def test_a_stream_that_was_awaited_is_ended_by_aclose() -> None:
             assert same is stream
         await stream.aclose()
         assert not stream.is_open
+        await client.stream("/never-opened").aclose()
 
 
 async def test_a_cancelled_test_cancels_the_app() -> None:
@@ -578,8 +578,15 @@ async def test_starlettes_own_streams_work() -> None:
 # The lifespan.
 
 
-async def fail(message: str) -> None:
-    raise AppError(message)
+class Broken:
+    """A lifespan that fails at its startup."""
+
+    def __init__(self, app: Starlette) -> None: ...
+
+    async def __aenter__(self) -> None:
+        raise AppError("startup")
+
+    async def __aexit__(self, *exc: object) -> None: ...
 
 
 @asynccontextmanager
@@ -606,14 +613,8 @@ async def test_the_lifespan_runs_and_its_state_reaches_the_requests() -> None:
 async def test_an_exception_at_startup_is_raised_where_the_client_opens() -> None:
     """The test gets the exception itself."""
 
-    @asynccontextmanager
-    async def broken(app: Starlette) -> AsyncIterator[None]:
-        await fail("startup")
-        yield
-
     with pytest.raises(AppError, match="startup"):
-        async with SSETestClient(Starlette(lifespan=broken)):
-            raise AssertionError("not reached")
+        await SSETestClient(Starlette(lifespan=Broken)).__aenter__()
 
 
 async def test_an_exception_at_shutdown_is_raised_where_the_client_closes() -> None:
@@ -631,13 +632,7 @@ async def test_an_exception_at_shutdown_is_raised_where_the_client_closes() -> N
 
 async def test_a_lifespan_can_be_left_out() -> None:
     """For tests that don't need what startup opens."""
-
-    @asynccontextmanager
-    async def broken(app: Starlette) -> AsyncIterator[None]:
-        await fail("startup")
-        yield
-
-    async with SSETestClient(Starlette(lifespan=broken, routes=ECHO.routes), lifespan=False) as client:
+    async with SSETestClient(Starlette(lifespan=Broken, routes=ECHO.routes), lifespan=False) as client:
         assert (await client.request("GET", "/echo/")).status_code == 200
 
 
@@ -650,7 +645,6 @@ async def test_a_hand_written_lifespan_that_never_returns_is_served() -> None:
             message = await receive()
             seen.append(message["type"])
             await send({"type": message["type"] + ".complete"})
-        await Connection(scope, receive, send).start()
 
     async with SSETestClient(asgi):
         pass
@@ -666,8 +660,7 @@ async def test_a_startup_that_reports_failure_fails_the_test(message: dict[str, 
         await send({"type": "lifespan.startup.failed", **message})
 
     with pytest.raises(RuntimeError, match=message.get("message", "it gave no reason")):
-        async with SSETestClient(asgi):
-            pass
+        await SSETestClient(asgi).__aenter__()
 
 
 async def test_an_app_that_sends_nonsense_in_its_lifespan_is_told_so() -> None:
@@ -678,6 +671,5 @@ async def test_an_app_that_sends_nonsense_in_its_lifespan_is_told_so() -> None:
         await send({"type": "http.response.start"})
 
     with pytest.raises(ASGIProtocolError, match="in its lifespan") as raised:
-        async with SSETestClient(asgi):
-            pass
+        await SSETestClient(asgi).__aenter__()
     assert "lifespan=False" in raised.value.__notes__[0]
