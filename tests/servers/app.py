@@ -53,7 +53,7 @@ def sockets() -> int:
     return sum(os.readlink(link).startswith("socket:") for link in links if os.path.islink(link))
 
 
-async def told(name: str, **hello: Any) -> AsyncGenerator[ServerSentEvent, None]:
+async def told(name: str, cleanup: float, **hello: Any) -> AsyncGenerator[ServerSentEvent, None]:
     """Yield a hello, then what the test writes to the stream ``name``, then end when it says so."""
     try:
         async with await anyio.connect_tcp("127.0.0.1", CONTROL_PORT) as control:
@@ -64,7 +64,7 @@ async def told(name: str, **hello: Any) -> AsyncGenerator[ServerSentEvent, None]
                 yield ServerSentEvent(**fields)
     finally:
         # What is awaited here must still complete when the client has gone or the server stops.
-        await anyio.sleep(0.02)
+        await anyio.sleep(cleanup)
         note("finally", name=name)
 
 
@@ -73,14 +73,15 @@ class Stream(SSEEndpoint):
 
     async def on_connect(self, request: Request) -> None:
         self.name = request.query_params["name"]
+        self.cleanup = float(request.query_params["cleanup"])
         self.body = (await request.body()).decode()
         note("connect", name=self.name)
 
     def events(self, request: Request) -> AsyncGenerator[ServerSentEvent, None]:
-        return told(self.name, body=self.body, last_event_id=self.last_event_id)
+        return told(self.name, self.cleanup, body=self.body, last_event_id=self.last_event_id)
 
     async def on_disconnect(self, request: Request, reason: CloseReason) -> None:
-        await anyio.sleep(0.02)
+        await anyio.sleep(self.cleanup)
         note("disconnect", name=self.name, reason=reason.value)
 
 
@@ -91,16 +92,16 @@ class Silent(SSEEndpoint):
 
 
 async def response(request: Request) -> Response:
-    return respond(request.query_params["name"])
+    return respond(request.query_params["name"], float(request.query_params["cleanup"]))
 
 
-def respond(name: str) -> EventSourceResponse:
+def respond(name: str, cleanup: float) -> EventSourceResponse:
     async def gone(_: object) -> None:
-        await anyio.sleep(0.02)
+        await anyio.sleep(cleanup)
         note("disconnect", name=name, reason="close handler")
 
     note("connect", name=name)
-    return EventSourceResponse(told(name), client_close_handler_callable=gone)
+    return EventSourceResponse(told(name, cleanup), client_close_handler_callable=gone)
 
 
 async def vitals(request: Request) -> Response:
@@ -115,8 +116,8 @@ api = FastAPI()
 
 
 @api.get("/response", response_class=EventSourceResponse)
-async def fastapi_response(name: str) -> EventSourceResponse:
-    return respond(name)
+async def fastapi_response(name: str, cleanup: float) -> EventSourceResponse:
+    return respond(name, cleanup)
 
 
 class PassingMiddleware(BaseHTTPMiddleware):

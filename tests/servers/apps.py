@@ -16,7 +16,7 @@ from tests.servers.control import Control
 from tests.servers.kinds import Kind
 from tests.servers.processes import ROOT, Program, eventually, running
 
-__all__ = ["AppServer", "environment", "serving"]
+__all__ = ["AppServer", "address", "environment", "serving"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +28,15 @@ class AppServer:
     control: Control
     journal: Path
 
-    def open(self, name: str, path: str = "/stream", port: int | None = None, **options: Any) -> EventStream:
-        """Open the stream ``name``, by a proxy's port or directly, and return it once its hello has come."""
-        stream = EventStream(port or self.port, f"{path}?name={name}", **options)
+    def open(
+        self, name: str, path: str = "/stream", *, port: int | None = None, cleanup: float = 0.02, **options: Any
+    ) -> EventStream:
+        """Open the stream ``name`` and return it once its hello has come.
+
+        :param port: a proxy's, to go by.
+        :param cleanup: how many seconds its generator's ``finally`` takes, and ``on_disconnect`` as well.
+        """
+        stream = EventStream(port or self.port, address(name, path, cleanup), **options)
         assert stream.status == 200, (stream.status, self.program.output)
         hello = stream.next()
         assert hello.type == "hello", hello
@@ -59,6 +65,11 @@ class AppServer:
     def stop(self, number: signal.Signals = signal.SIGTERM) -> float:
         """Signal the server; return the seconds until every process of it has ended."""
         return self.program.stop(number)
+
+
+def address(name: str, path: str = "/stream", cleanup: float = 0.02) -> str:
+    """Return where the stream ``name`` is opened."""
+    return f"{path}?name={name}&cleanup={cleanup}"
 
 
 def environment(control: Control, journal: Path) -> dict[str, str]:

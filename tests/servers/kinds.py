@@ -15,11 +15,12 @@ APP = "tests.servers.app:app"
 class Kind:
     """One way to run a server, and how its streams end by its stop signal.
 
+    :param longest_stop: how many seconds it may take.
     :param farewell: the client gets the drain event and a complete body. Not so where the server cancels its apps
         before they can know, or never tells them.
+    :param farewell_behind_middleware: so it is for streams behind a ``BaseHTTPMiddleware``.
     :param reason: what ``on_disconnect`` is given.
     :param lifespan: the server runs the app's lifespan.
-    :param waits_for_middleware: a stream's cleanup completes behind a middleware that needs more steps of the loop.
     :param own_tasks: the server's tasks, not the app's, that exist only at shutdown.
     """
 
@@ -27,10 +28,11 @@ class Kind:
     command: tuple[str, ...]
     workers: int = 1
     signal: Signals = SIGTERM
+    longest_stop: float = 2.0
     farewell: bool = True
+    farewell_behind_middleware: bool = True
     reason: str = "draining"
     lifespan: bool = True
-    waits_for_middleware: bool = True
     own_tasks: frozenset[str] = frozenset()
 
     def __str__(self) -> str:
@@ -66,18 +68,21 @@ KINDS = (
     Kind(name="hypercorn-asyncio-in-process", command=hypercorn("-k", "asyncio", "-w", "0")),
     # Trio leaves SIGTERM to the system, which ends the process at once, so in one process only SIGINT is a stop.
     Kind(name="hypercorn-trio-in-process", command=hypercorn("-k", "trio", "-w", "0"), signal=SIGINT),
-    # Hypercorn's worker processes get no signal: their streams are cancelled when --graceful-timeout has passed.
+    # Hypercorn's worker processes get no signal: their streams are cancelled when --graceful-timeout, a whole number of
+    # seconds, has passed.
     Kind(
         name="hypercorn-asyncio-worker",
         command=hypercorn("-k", "asyncio", "--graceful-timeout", "1"),
         farewell=False,
         reason="cancelled",
+        longest_stop=3.0,
     ),
     Kind(
         name="hypercorn-trio-worker",
         command=hypercorn("-k", "trio", "--graceful-timeout", "1"),
         farewell=False,
         reason="cancelled",
+        longest_stop=3.0,
     ),
     Kind(
         name="granian-asyncio", command=granian("--loop", "asyncio"), own_tasks=frozenset({"LifespanProtocol.shutdown"})
@@ -85,6 +90,11 @@ KINDS = (
     Kind(
         name="granian-uvloop", command=granian("--loop", "uvloop"), own_tasks=frozenset({"LifespanProtocol.shutdown"})
     ),
-    # Daphne cancels all apps when it gets the signal, and leaves as soon as the first of them has ended.
-    Kind(name="daphne", command=("daphne", "-p", "{port}", "-v", "0", APP), lifespan=False, waits_for_middleware=False),
+    # Daphne cancels all apps right after the signal; what BaseHTTPMiddleware holds between it and a stream is lost.
+    Kind(
+        name="daphne",
+        command=("daphne", "-p", "{port}", "-v", "0", APP),
+        farewell_behind_middleware=False,
+        lifespan=False,
+    ),
 )

@@ -13,7 +13,7 @@ import pytest
 from playwright.async_api import Page, async_playwright
 
 from tests.conftest import require
-from tests.servers.apps import AppServer, serving
+from tests.servers.apps import AppServer, address, serving
 from tests.servers.kinds import KINDS
 from tests.servers.processes import free_port
 
@@ -68,7 +68,7 @@ async def browsing(port: int) -> AsyncIterator[Page]:
 
 
 async def listen(page: Page, name: str, *types: str) -> None:
-    await page.evaluate(LISTEN, [f"/stream?name={name}", ["hello", *types]])
+    await page.evaluate(LISTEN, [address(name), ["hello", *types]])
 
 
 async def seen(page: Page, kind: str, count: int) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from itertools import count
 
 import pytest
 
-from tests.servers.apps import AppServer, serving
+from tests.servers.apps import AppServer, address, serving
 from tests.servers.client import EventStream
 from tests.servers.kinds import KINDS, Kind
 from tests.servers.processes import eventually
@@ -74,7 +74,7 @@ def test_a_client_that_is_gone_is_noticed_within_a_second(server: AppServer, pat
 def test_a_post_opens_a_stream(server: AppServer) -> None:
     """A stream may be the answer to a POST, whose body its hooks can read."""
     name = next(names)
-    with EventStream(server.port, f"/stream?name={name}", method="POST", body=b"a question") as stream:
+    with EventStream(server.port, address(name), method="POST", body=b"a question") as stream:
         assert json.loads(stream.next().data)["body"] == "a question"
         server.control.order(name, data="an answer")
         assert stream.next().data == "an answer"
@@ -83,7 +83,7 @@ def test_a_post_opens_a_stream(server: AppServer) -> None:
 @pytest.mark.parametrize("path", ENDPOINTS + RESPONSES[:1])
 def test_head_answers_with_the_headers_alone(server: AppServer, path: str) -> None:
     """HEAD never hangs on an endless stream."""
-    with EventStream(server.port, f"{path}?name={next(names)}", method="HEAD") as answer:
+    with EventStream(server.port, address(next(names), path), method="HEAD") as answer:
         assert answer.status in {200, 405}
         assert answer.rest() == []
         if answer.status == 200:
