@@ -8,7 +8,15 @@ from typing import Any
 
 from starlette_sse.exceptions import ConfigurationError
 
-__all__ = ["check_choice", "check_count", "check_headers", "check_methods", "check_milliseconds", "check_seconds"]
+__all__ = [
+    "check_choice",
+    "check_count",
+    "check_headers",
+    "check_methods",
+    "check_milliseconds",
+    "check_rate",
+    "check_seconds",
+]
 
 
 def check_seconds(name: str, value: Any, *, optional: bool = True) -> None:
@@ -21,10 +29,22 @@ def check_seconds(name: str, value: Any, *, optional: bool = True) -> None:
         raise ConfigurationError(f"{name} must be a positive number of seconds{never}; not {value!r}")
 
 
-def check_count(name: str, value: Any) -> None:
+def check_rate(name: str, value: Any) -> None:
+    """Check how many per second, None for as many as come."""
+    if value is None:
+        return
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not 0 < value < math.inf:
+        raise ConfigurationError(f"{name} must be a positive number per second, or None for no limit; not {value!r}")
+
+
+def check_count(name: str, value: Any, *, optional: bool = True) -> None:
     """Check a number of things, None for any number."""
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-        raise ConfigurationError(f"{name} must be a whole number from 1, or None for any number; not {value!r}")
+    if value is None and optional:
+        return
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        unlimited = ", or None for any number" if optional else ""
+        raise ConfigurationError(f"{name} must be a whole number from 1{unlimited}; not {value!r}")
 
 
 def check_milliseconds(name: str, value: Any) -> None:

@@ -14,14 +14,15 @@ from starlette_sse.attributes import (
     check_headers,
     check_methods,
     check_milliseconds,
+    check_rate,
     check_seconds,
 )
 from starlette_sse.deadlines import StreamSettings
 from starlette_sse.events import ServerSentEvent, as_frame
-from starlette_sse.exceptions import ConfigurationError
+from starlette_sse.exceptions import ConfigurationError, InvalidEventError
 from starlette_sse.fields import SEPARATORS
 from starlette_sse.headers import Headers
-from starlette_sse.limits import StreamLimit
+from starlette_sse.limits import ConnectRate, StreamLimit
 
 __all__ = ["Configuration"]
 
@@ -41,13 +42,16 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
     "drain_grace": partial(check_seconds, optional=False),
     "max_connections": check_count,
     "max_connections_per_client": check_count,
+    "connect_rate": check_rate,
+    "connect_burst": partial(check_count, optional=False),
+    "max_event_bytes": check_count,
     "authorize_interval": check_seconds,
     "headers": check_headers,
     "sep": partial(check_choice, choices=SEPARATORS),
 }
 
-#: What may be set on an instance as well; the others decide before there is a stream.
-PER_INSTANCE = CHECKS.keys() - {"methods", "max_connections", "max_connections_per_client"}
+#: What decides before there is an instance; the others may be set on that as well.
+PER_CLASS = frozenset({"methods", "max_connections", "max_connections_per_client", "connect_rate", "connect_burst"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +77,6 @@ class Configuration:
         check_hooks(endpoint)
         methods = frozenset(endpoint.methods)
         verbs = [verb for verb in VERBS if verb in methods or hasattr(endpoint, verb.lower())]
-        total, per_client = endpoint.max_connections, endpoint.max_connections_per_client
         return cls(
             methods=methods,
             allow=(*sorted(methods - set(VERBS)), *verbs, "HEAD"),
@@ -82,7 +85,7 @@ class Configuration:
             ),
             settings=settings_of(endpoint),
             headers=Headers(endpoint.headers),
-            limit=StreamLimit(total, per_client) if total or per_client else None,
+            limit=limit_of(endpoint),
             encode=encoder_of(endpoint),
         )
 
@@ -91,11 +94,11 @@ class Configuration:
 
         :raises ConfigurationError: one of those cannot work.
         """
-        own = PER_INSTANCE & vars(endpoint).keys()
+        own = CHECKS.keys() & vars(endpoint).keys()
         if not own and "event_class" not in vars(endpoint):
             return self
         for name in own:
-            CHECKS[name](f"{type(endpoint).__qualname__}().{name}", getattr(endpoint, name))
+            check_own(endpoint, name)
         return Configuration(
             methods=self.methods,
             allow=self.allow,
@@ -125,8 +128,43 @@ def settings_of(endpoint: Any) -> StreamSettings:
     )
 
 
+def limit_of(endpoint: type[Any]) -> StreamLimit | None:
+    """Return what counts the streams of an endpoint class, if they are limited."""
+    total, per_client, rate = endpoint.max_connections, endpoint.max_connections_per_client, endpoint.connect_rate
+    if total is None and per_client is None and rate is None:
+        return None
+    return StreamLimit(total, per_client, None if rate is None else ConnectRate(rate, endpoint.connect_burst))
+
+
+def check_own(endpoint: Any, name: str) -> None:
+    """Check an attribute that was set on an instance."""
+    where = f"{type(endpoint).__qualname__}().{name}"
+    if name in PER_CLASS:
+        raise ConfigurationError(f"{where} was set too late: it decides before there is a stream; set it on the class")
+    CHECKS[name](where, getattr(endpoint, name))
+
+
 def encoder_of(endpoint: Any) -> Callable[[Any], bytes]:
     """Return the function from what ``events()`` yields to a frame."""
+    encode, most = any_encoder_of(endpoint), endpoint.max_event_bytes
+    if most is None:
+        return encode
+
+    def encode_within(item: Any) -> bytes:
+        frame = encode(item)
+        if len(frame) > most:
+            raise InvalidEventError(
+                f"an event of {len(frame)} bytes is more than {where}.max_event_bytes = {most} allows; "
+                "send a reference to what it holds, or allow more"
+            )
+        return frame
+
+    where = (endpoint if isinstance(endpoint, type) else type(endpoint)).__qualname__
+    return encode_within
+
+
+def any_encoder_of(endpoint: Any) -> Callable[[Any], bytes]:
+    """Return the function from what ``events()`` yields to a frame of any size."""
     sep, event_class = endpoint.sep, endpoint.event_class
 
     def encode(item: Any) -> bytes:
@@ -142,6 +180,11 @@ def check_hooks(endpoint: type[Any]) -> None:
     name = endpoint.__qualname__
     if iscoroutinefunction(endpoint.events):
         raise ConfigurationError(f"{name}.events has no yield; write it as an async generator")
+    if iscoroutinefunction(endpoint.client_key):
+        raise ConfigurationError(
+            f"{name}.client_key must be a plain function; what it has to wait for belongs into a middleware, "
+            "which leaves it in request.state"
+        )
     for verb in endpoint.methods:
         if hasattr(endpoint, verb.lower()):
             raise ConfigurationError(

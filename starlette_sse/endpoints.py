@@ -76,6 +76,15 @@ class SSEEndpoint(HTTPEndpoint):
     max_connections_per_client: int | None = None
     """How many of them by one client, as :meth:`client_key` tells them apart."""
 
+    connect_rate: float | None = None
+    """How many streams per second one client may open in this process in the long run."""
+
+    connect_burst: int = 10
+    """How many it may open at once before ``connect_rate`` holds it back."""
+
+    max_event_bytes: int | None = None
+    """How large an event of :meth:`events` may be; a larger one is not sent, and ends the stream as an error."""
+
     authorize_interval: float | None = None
     """Seconds after which :meth:`authorize` is asked again while the stream is open."""
 
@@ -223,12 +232,13 @@ class SSEEndpoint(HTTPEndpoint):
                 with limit.place(self.client_key(request)):
                     await self._connect(request, domain)
             except StreamRefusedError as exc:
-                await self._refuse(request, exc.refusal)
+                await self._refuse(request, exc.refusal, exc.wait)
 
-    async def _refuse(self, request: Request, refusal: Refusal) -> None:
+    async def _refuse(self, request: Request, refusal: Refusal, wait: float = 0.0) -> None:
         for observer in self.observers:
             observer.rejected(type(self).__qualname__, request.url.path, refusal.reason)
-        await refuse(request, refusal)(self.scope, self.receive, self.send)
+        response = refuse(request, refusal, wait=wait, headers=self.headers)
+        await response(self.scope, self.receive, self.send)
 
     async def _connect(self, request: Request, domain: Domain) -> None:
         await self._call("authorize", request)
