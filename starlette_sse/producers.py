@@ -16,7 +16,7 @@ from anyio.lowlevel import checkpoint
 from starlette_sse.eventloop import EventLoop, Shelter
 from starlette_sse.writers import FrameWriter
 
-__all__ = ["Producer"]
+__all__ = ["Producer", "bare"]
 
 #: Seconds that one iterator may keep the event loop to itself by never waiting.
 LONGEST_TURN = 0.002
@@ -163,6 +163,8 @@ class Producer:
 
     async def _gets_turn(self) -> bool:
         await self._writer.turn()
+        if self._stopping:
+            self._writer.end()
         return not self._stopping
 
     async def _close(self) -> None:
@@ -183,5 +185,12 @@ def genuine(error: BaseException) -> BaseException | None:
     """
     stopped = (GeneratorExit, anyio.get_cancelled_exc_class())
     if isinstance(error, BaseExceptionGroup):
-        return error.split(stopped)[1]
+        return bare(error.split(stopped)[1])
     return None if isinstance(error, stopped) else error
+
+
+def bare(error: BaseException | None) -> BaseException | None:
+    """Return the one exception that a group holds, so that handlers for its type apply; others as they are."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error

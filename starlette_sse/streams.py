@@ -20,7 +20,7 @@ from starlette_sse.draining import Domain
 from starlette_sse.eventloop import Waiter, current_event_loop
 from starlette_sse.exceptions import SlowReaderError
 from starlette_sse.observers import CloseReason, Observer, StreamIdentity
-from starlette_sse.producers import Producer
+from starlette_sse.producers import Producer, bare
 from starlette_sse.writers import FrameWriter
 
 __all__ = ["FrameSource", "Stream", "StreamOwner", "StreamSettings"]
@@ -86,6 +86,7 @@ class Stream:
     """One client's stream, from the opening to the cleanup."""
 
     __slots__ = (
+        "_beside",
         "_chores",
         "_deadlines",
         "_domain",
@@ -137,6 +138,7 @@ class Stream:
         self._source: FrameSource = NoFrames(self._loop.waiter())
         self._producer: Producer | None = None
         self._scope = anyio.CancelScope()
+        self._beside: anyio.CancelScope | None = None
         self._chores: set[Due] | None = None
         self._opened = self._stalled = self._told = False
         self._reason: CloseReason | None = None
@@ -207,7 +209,7 @@ class Stream:
         :param opening: the first bytes of the body, may be empty.
         :param events: makes the iterator whose items are sent.
         :param source: gives the frames that are sent, if there is no iterator.
-        :param companion: runs beside the stream; its error ends the stream.
+        :param companion: runs beside the stream, which its error ends, and is cancelled when the stream ends.
         :raises Exception: what ended the stream, if the client was not told.
         """
         self._source = source or self._source
@@ -221,7 +223,8 @@ class Stream:
                             tasks.start_soon(self._producer.run)
                         tasks.start_soon(self._listen)
                         if companion is not None:
-                            tasks.start_soon(self._accompany, companion)
+                            self._beside = anyio.CancelScope()
+                            tasks.start_soon(self._accompany, companion, self._beside)
                         await self._converse(start, opening)
                 except BaseException as exc:  # noqa: BLE001 - raised again after the cleanup
                     self._fail(exc)
@@ -284,11 +287,16 @@ class Stream:
             self._client_is_gone(exc)
         self.end(CloseReason.CLIENT_GONE)
 
-    async def _accompany(self, companion: Callable[[], Awaitable[object]]) -> None:
+    async def _accompany(self, companion: Callable[[], Awaitable[object]], scope: anyio.CancelScope) -> None:
         try:
-            await companion()
-        except Exception as exc:  # noqa: BLE001 - raised by run
-            self.end(CloseReason.ERROR, exc)
+            with scope:
+                await companion()
+        except Exception as exc:  # noqa: BLE001 - raised by run, or reported
+            error = bare(exc)
+            if self._reason is None:
+                self.end(CloseReason.ERROR, error)
+            elif error is not None:
+                self._report(error, "data_sender_callable")
 
     def _tell_sent(self, size: int) -> None:
         for observer in self._observers:
@@ -340,11 +348,16 @@ class Stream:
         if self._settings.ping_only_when_idle and self._writer.sending_since is not None:
             return
         await self._writer.turn()
-        if self._reason is None:
-            await self._writer.write(frame)
-            self._deadlines.pinged()
-            for observer in self._observers:
-                observer.pinged(self)
+        if self._reason is not None:
+            self._writer.end()
+            return
+        await self._writer.write(frame)
+        self._deadlines.pinged()
+        if self._chores:
+            # It fell due again while this one was being sent.
+            self._chores.discard(Due.PING)
+        for observer in self._observers:
+            observer.pinged(self)
 
     # After the end
 
@@ -358,6 +371,8 @@ class Stream:
     async def _wind_up(self) -> None:
         self._deadlines.stop()
         reason = self._reason or CloseReason.FINISHED
+        if self._beside is not None:
+            self._beside.cancel()
         if self._producer is not None:
             self._producer.stop()
         if self._opened and reason not in ABRUPT and not self._stalled:
@@ -375,7 +390,9 @@ class Stream:
     async def _say_goodbye(self) -> None:
         await self._writer.turn()
         frame = await self._last_frame(self._reason or CloseReason.FINISHED)
-        if frame is not None:
+        if frame is None:
+            self._writer.end()
+        else:
             await self._writer.write(frame, more=False)
             self._told = True
 

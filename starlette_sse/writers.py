@@ -69,13 +69,25 @@ class FrameWriter:
 
     def end(self) -> None:
         """Let the next one write."""
-        self.sending_since = None
-        if self._next is not None:
+        if self._next is None:
+            self.sending_since = None
+        else:
+            # Handed over at once: a task that always has a frame ready would take the turn again first.
             waiter, self._next = self._next, None
+            self.sending_since = self._time()
             waiter.wake()
 
     async def turn(self) -> None:
-        """Wait until nobody is writing."""
-        while self.sending_since is not None:
-            self._next = self._loop.waiter()
-            await self._next.wait()
+        """Wait until nobody is writing and take the turn, which a write or :meth:`end` gives back."""
+        if self.sending_since is None:
+            self.sending_since = self._time()
+            return
+        self._next = waiter = self._loop.waiter()
+        try:
+            await waiter.wait()
+        except BaseException:
+            if self._next is waiter:
+                self._next = None
+            else:
+                self.end()
+            raise

@@ -10,6 +10,8 @@ from trio.testing import MockClock
 
 __all__ = ["virtual_backend"]
 
+A_DAY = 24 * 3600
+
 
 class JumpingSelector(selectors.DefaultSelector):
     """Passes the time that a loop would wait for at once."""
@@ -17,7 +19,9 @@ class JumpingSelector(selectors.DefaultSelector):
     now = 0.0
 
     def select(self, timeout: float | None = None) -> Any:
-        ready = super().select(None if timeout is None else 0)
+        # Asyncio asks for a day when no timer is nearer: then a worker thread may be what the loop waits for.
+        pause = 0.001 if timeout is not None and timeout >= A_DAY else 0
+        ready = super().select(None if timeout is None else pause)
         if not ready and timeout:
             self.now += timeout
         return ready

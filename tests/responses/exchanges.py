@@ -54,6 +54,8 @@ class Exchange:
         if not self._asked:
             self._asked = True
             return {"type": "http.request", "body": b"", "more_body": False}
+        if self._leaves_after == math.inf:
+            await anyio.sleep_forever()
         await anyio.sleep_until(self._started_at + self._leaves_after)
         return {"type": "http.disconnect", "seen": "by the server"}
 
