@@ -61,6 +61,8 @@ async def told(name: str, cleanup: float, **hello: Any) -> AsyncGenerator[Server
             lines = BufferedByteReceiveStream(control)
             yield ServerSentEvent({"name": name, "pid": os.getpid(), **hello}, event="hello")
             while fields := json.loads(await lines.receive_until(b"\n", 2**20)):
+                if "raises" in fields:
+                    raise RuntimeError(fields["raises"])
                 yield ServerSentEvent(**fields)
     finally:
         # What is awaited here must still complete when the client has gone or the server stops.
@@ -83,6 +85,13 @@ class Stream(SSEEndpoint):
     async def on_disconnect(self, request: Request, reason: CloseReason) -> None:
         await anyio.sleep(self.cleanup)
         note("disconnect", name=self.name, reason=reason.value)
+
+
+class Cut(Stream):
+    """Its error propagates and the body is cut."""
+
+    async def on_error(self, request: Request, error: BaseException) -> None:
+        return None
 
 
 class Silent(SSEEndpoint):
@@ -139,9 +148,10 @@ async def lifespan(app: Starlette) -> AsyncIterator[dict[str, Any]]:
     note("stopped", tasks=Counter(tasks()) - before)
 
 
-api.router.routes.append(Route("/stream", Stream))
+api.router.routes += [Route("/stream", Stream), Route("/cut", Cut)]
 routes = [
     Route("/stream", Stream),
+    Route("/cut", Cut),
     Route("/silent", Silent),
     Route("/response", response),
     Route("/vitals", vitals),

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from starlette_sse.decoding import EventDecoder, MessageEvent
 
-__all__ = ["EventStream", "get_json"]
+__all__ = ["EventStream", "ended_whole", "get_json"]
 
 PATIENCE = 10.0
 
@@ -79,6 +79,15 @@ class EventStream:
         self.received += chunk
         self._events += self._decoder.feed(chunk)
         return chunk
+
+
+def ended_whole(stream: EventStream) -> bool:
+    """Read a stream to its end, where no event is left, and tell whether its body was complete."""
+    try:
+        assert stream.rest() == []
+    except (http.client.IncompleteRead, ConnectionError):
+        return False
+    return True
 
 
 def get_json(port: int, path: str, timeout: float = PATIENCE) -> Any:

@@ -21,6 +21,7 @@ class Kind:
     :param farewell_behind_middleware: so it is for streams behind a ``BaseHTTPMiddleware``.
     :param reason: what ``on_disconnect`` is given.
     :param lifespan: the server runs the app's lifespan.
+    :param cuts: an error that leaves the app cuts the body.
     :param own_tasks: the server's tasks, not the app's, that exist only at shutdown.
     """
 
@@ -33,6 +34,7 @@ class Kind:
     farewell_behind_middleware: bool = True
     reason: str = "draining"
     lifespan: bool = True
+    cuts: bool = True
     own_tasks: frozenset[str] = frozenset()
 
     def __str__(self) -> str:
@@ -96,5 +98,6 @@ KINDS = (
         command=("daphne", "-p", "{port}", "-v", "0", APP),
         farewell_behind_middleware=False,
         lifespan=False,
+        cuts=False,
     ),
 )

@@ -10,7 +10,7 @@ from itertools import count
 import pytest
 
 from tests.servers.apps import AppServer, address, serving
-from tests.servers.client import EventStream
+from tests.servers.client import EventStream, ended_whole
 from tests.servers.kinds import KINDS, Kind
 from tests.servers.processes import eventually
 
@@ -69,6 +69,34 @@ def test_a_client_that_is_gone_is_noticed_within_a_second(server: AppServer, pat
     disconnect = server.note("disconnect", name)
     assert disconnect["at"] - gone < 1
     assert disconnect["reason"] == told(path, "client_gone")
+
+
+@pytest.mark.parametrize("path", ENDPOINTS)
+def test_an_error_is_the_last_event(server: AppServer, path: str) -> None:
+    """The client learns that the stream failed, but not how, and the body is complete."""
+    name = next(names)
+    with server.open(name, path) as stream:
+        server.control.order(name, raises="a secret")
+        event = stream.next()
+        assert event.type == "stream-error"
+        assert json.loads(event.data)["status"] == 500
+        assert stream.rest() == []
+        assert b"a secret" not in stream.received
+    assert server.note("disconnect", name)["reason"] == "error"
+
+
+@pytest.mark.parametrize("mount", MOUNTS)
+def test_an_error_that_is_not_told_cuts_the_body(server: AppServer, kind: Kind, mount: str) -> None:
+    """An abnormal end never looks like a normal one, but where something between takes the error.
+
+    ``BaseHTTPMiddleware`` ends the body as if it were complete, and daphne leaves the connection as it is.
+    """
+    name = next(names)
+    with server.open(name, f"{mount}/cut") as stream:
+        server.control.order(name, raises="a secret")
+        if kind.cuts:
+            assert ended_whole(stream) == (mount == "/base")
+    assert server.note("disconnect", name)["reason"] == "error"
 
 
 def test_a_post_opens_a_stream(server: AppServer) -> None:

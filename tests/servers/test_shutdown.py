@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers.apps import AppServer, serving
-from tests.servers.client import EventStream
+from tests.servers.client import EventStream, ended_whole
 from tests.servers.kinds import KINDS, Kind
 
 ENDPOINTS = ("/stream", "/base/stream", "/gzip/stream", "/cors/stream", "/fastapi/stream")
@@ -26,15 +25,6 @@ def open_streams(server: AppServer) -> Iterator[dict[str, EventStream]]:
             name = f"{number}{path}"
             streams[name] = stack.enter_context(server.open(name, path, cleanup=number / 200))
         yield streams
-
-
-def ended_whole(stream: EventStream) -> bool:
-    """Read a stream to its end and tell whether its body was complete."""
-    try:
-        assert stream.rest() == []
-    except (http.client.IncompleteRead, ConnectionError):
-        return False
-    return True
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
