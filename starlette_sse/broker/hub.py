@@ -122,15 +122,17 @@ class Broker:
             raise BrokerError("the broker is entered already; enter it once, in the app's lifespan")
         check_event_loop(self._backend)
         self._adopt(current_event_loop())
-        async with AsyncExitStack() as stack:
-            portal = await stack.enter_async_context(BlockingPortal())
-            if not self._open:
+        if not self._open:
+            try:
                 await self._backend.open(self._log)
-            stack.push_async_callback(self._close_backend)
-            self._tasks = await stack.enter_async_context(anyio.create_task_group())
-            self._tasks.start_soon(self._backend.serve)
-            self._portal = portal
-            self._stack = stack.pop_all()
+            except BaseException:
+                await self._close_backend()
+                raise
+        self._stack = AsyncExitStack()
+        self._stack.push_async_callback(self._close_backend)
+        self._portal = await self._stack.enter_async_context(BlockingPortal())
+        self._tasks = await self._stack.enter_async_context(anyio.create_task_group())
+        self._tasks.start_soon(self._backend.serve)
         self._open, self._closed = True, False
         return self
 
@@ -262,9 +264,7 @@ class Broker:
         check_choice("on_lag", on_lag, ("disconnect", "reset", "latest"))
         if snapshot is not None and not callable(snapshot):
             raise ConfigurationError(f"snapshot must be a function without parameters, or None; not {snapshot!r}")
-        return Subscription(
-            self._log, self._backend, self._admit, names, after=after, on_lag=on_lag, snapshot=snapshot
-        )
+        return Subscription(self._log, self._backend, self._admit, names, after=after, on_lag=on_lag, snapshot=snapshot)
 
     # Watching
 

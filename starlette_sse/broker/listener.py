@@ -119,7 +119,8 @@ class Listener:
                 await connection.disconnect(nowait=True)
 
     async def _follow(self, connection: Any) -> NoReturn:
-        self._log.begin(*await self._backend.begin())
+        known = self._log.newest
+        self._log.begin(*await self._backend.begin(), known)
         self._proven = min(self._proven, self._log.seen)
         self._wishes = dict.fromkeys(self._log.channels, True)
         joined: set[str] = set()

@@ -95,18 +95,19 @@ class Log:
         """Tell whether ``position`` is one of this log's, as far as is known here."""
         return position.epoch == self.epoch or position.seq <= self.ancestors.get(position.epoch, -1)
 
-    def begin(self, top: Position, ancestors: Mapping[str, int] | None = None) -> None:
+    def begin(self, top: Position, ancestors: Mapping[str, int] | None = None, known: int | None = None) -> None:
         """Set the log's end: at first, and when the backend may have lost what it had.
 
         If the log that ends at ``top`` does not hold all that is known here, it is another one: every reader is told.
 
         :param ancestors: the log's earlier epochs, each with the last of its numbers that is still valid.
+        :param known: what :attr:`newest` was when the backend was asked, if that took time.
         """
         ancestors = ancestors or {}
         valid = top.seq if top.epoch == self.epoch else ancestors.get(self.epoch, -1)
         first = not self.epoch
         self.epoch, self.ancestors = top.epoch, ancestors
-        if first or valid < self.newest:
+        if first or valid < (self.newest if known is None else known):
             self._start_over(top.seq)
             for subscriber in () if first else tuple(self.subscribers):
                 subscriber.interrupt(ResetReason.LOST)

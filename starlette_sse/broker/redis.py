@@ -124,4 +124,3 @@ class RedisBackend(Backend):
 
     def _log_lives(self) -> int:
         return milliseconds(max(LOG_LIVES, 10 * self._log.retention.max_age))
-

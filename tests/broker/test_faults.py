@@ -1,0 +1,340 @@
+"""What happens to a real Redis server, and what publishers and readers get of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from itertools import count
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import pytest
+from anyio.lowlevel import checkpoint
+
+from starlette_sse.broker import Broker, Position
+from starlette_sse.exceptions import BrokerUnavailableError
+from tests.broker.clients import Client, Ledger
+from tests.broker.conftest import Diary
+from tests.broker.redis_server import RedisServer
+
+pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
+
+APPEND_ONLY = ("--appendonly", "yes", "--appendfsync", "everysec")
+
+CHANNELS = ("a", "b", "c")
+
+
+class Scene:
+    """Two processes at one server: publishers in both, and clients of several kinds that never leave."""
+
+    def __init__(self, brokers: Sequence[Broker], diary: Diary) -> None:
+        self.brokers = brokers
+        self.diary = diary
+        self.ledger = Ledger()
+        self.clients = [
+            Client(broker, channels) for broker in brokers for channels in [("a",), ("b",), ("a", "b"), CHANNELS]
+        ]
+        self.published = anyio.Event()
+        self.stopped = False
+
+    async def publish(self, number: int) -> None:
+        """Publish until the scene ends."""
+        for n in count():
+            if self.stopped:
+                return
+            event_id = await self.ledger.publish(self.brokers[number % 2], CHANNELS[(number + n) % 3])
+            if event_id is None:
+                await anyio.sleep(0.01)
+            elif n % 20 == 19:
+                self.published.set()
+                await checkpoint()
+
+    async def read(self, client: Client) -> None:
+        """Read as a stream does, for as long as it is open."""
+        await client.connect()
+        assert client.subscription is not None
+        while True:
+            client.take(await client.subscription.pull())
+
+    async def traffic(self) -> None:
+        """Wait until publishing works, and has for a while."""
+        for _ in range(5):
+            self.published = anyio.Event()
+            with anyio.fail_after(15):
+                await self.published.wait()
+
+    async def settle(self) -> None:
+        """Stop publishing, and let every client have everything."""
+        self.stopped = True
+        with anyio.fail_after(20):
+            for channel in CHANNELS:
+                while await self.ledger.publish(self.brokers[0], channel) is None:
+                    await anyio.sleep(0.05)
+            for client in self.clients:
+                last = [position for name, position, _ in self.ledger.events if name in client.channels][-1]
+                while (place := Position.parse(client.last_event_id)) is None or place != last:
+                    await anyio.sleep(0.01)
+
+    def check(self) -> None:
+        for client in self.clients:
+            client.check(self.ledger)
+
+    @property
+    def resets(self) -> list[list[str]]:
+        return [[reset["reason"] for reset in client.resets] for client in self.clients]
+
+
+@asynccontextmanager
+async def playing(server: RedisServer, diary: Diary) -> AsyncIterator[Scene]:
+    """Run a scene: it has traffic when the body begins, and everything has arrived when it ends."""
+    options: dict[str, Any] = {"history": 100_000, "max_bytes": 10**8, "timeout": 1.0, "observers": [diary]}
+    async with Broker(server.url, **options) as first, Broker(server.url, **options) as second:
+        scene = Scene([first, second], diary)
+        async with anyio.create_task_group() as readers:
+            for client in scene.clients:
+                readers.start_soon(scene.read, client)
+            async with anyio.create_task_group() as publishers:
+                for number in range(4):
+                    publishers.start_soon(scene.publish, number)
+                await scene.traffic()
+                yield scene
+                await scene.traffic()
+                await scene.settle()
+            readers.cancel_scope.cancel()
+        for client in scene.clients:
+            await client.disconnect()
+        scene.check()
+
+
+async def crash(server: RedisServer) -> None:
+    await anyio.to_thread.run_sync(server.kill)
+
+
+async def restart(server: RedisServer) -> None:
+    await anyio.to_thread.run_sync(server.start)
+
+
+async def eventually(reached: Any) -> None:
+    """Wait for something that another task brings about."""
+    with anyio.fail_after(15):
+        while not reached():
+            await anyio.sleep(0.01)
+
+
+@pytest.mark.parametrize("own_redis", [APPEND_ONLY], indirect=True)
+async def test_a_crash_with_an_append_only_file_is_bridged(own_redis: RedisServer, diary: Diary) -> None:
+    """The server is killed under load and comes back with its data: streams stay open, miss nothing, get no reset."""
+    async with playing(own_redis, diary) as scene:
+        await crash(own_redis)
+        await eventually(lambda: not scene.brokers[0].health().ok and not scene.brokers[1].health().ok)
+        with pytest.raises(BrokerUnavailableError, match=rf"127\.0\.0\.1:{own_redis.port}"):
+            await scene.brokers[0].publish("a", "while it is away")
+        await restart(own_redis)
+        await eventually(lambda: scene.brokers[0].health().ok and scene.brokers[1].health().ok)
+    assert scene.resets == [[]] * 8
+    assert diary.names().count("lost") == diary.names().count("back") == 2
+    epochs = {position.epoch for _, position, _ in scene.ledger.events}
+    assert len(epochs) == 2, "a number that was lost could be used twice"
+
+
+async def test_a_crash_without_persistence_is_told(own_redis: RedisServer, diary: Diary) -> None:
+    """The server is killed under load and comes back empty: each client gets exactly one reset, and goes on."""
+    async with playing(own_redis, diary) as scene:
+        await crash(own_redis)
+        await eventually(lambda: not scene.brokers[0].health().ok)
+        await restart(own_redis)
+        await eventually(lambda: scene.brokers[0].health().ok and scene.brokers[1].health().ok)
+    assert scene.resets == [["lost"]] * 8
+    assert diary.names().count("lost") == diary.names().count("back") == 2
+
+
+@pytest.mark.parametrize("own_redis", [("--save", "3600 1", "--dbfilename", "old.rdb")], indirect=True)
+async def test_a_crash_back_to_an_old_snapshot_is_told(own_redis: RedisServer, diary: Diary) -> None:
+    """The server comes back with what it had some time ago: what it lost since is told, no old number is used again."""
+    async with playing(own_redis, diary) as scene:
+        await anyio.to_thread.run_sync(own_redis.command, "SAVE")
+        await scene.traffic()
+        await crash(own_redis)
+        await restart(own_redis)
+        await eventually(lambda: diary.names().count("back") == 2)
+    assert scene.resets == [["lost"]] * 8
+
+
+@pytest.mark.parametrize("own_redis", [APPEND_ONLY], indirect=True)
+async def test_a_client_resumes_over_a_restart_of_everything(own_redis: RedisServer) -> None:
+    """Server and app are both started again: with the data there, a client's old id is still good."""
+    ledger = Ledger()
+    async with Broker(own_redis.url, observers=()) as broker:
+        client = Client(broker, ["a"])
+        await client.connect()
+        await ledger.publish(broker, "a")
+        await client.read_up_to(ledger.events[-1][1])
+        await client.disconnect()
+        await ledger.publish(broker, "a")
+    await crash(own_redis)
+    await restart(own_redis)
+    async with Broker(own_redis.url, observers=()) as broker:
+        client.broker = broker
+        await client.connect()
+        await ledger.publish(broker, "a")
+        await client.read_up_to(ledger.events[-1][1])
+        await client.disconnect()
+    assert client.texts == [text for _, _, text in ledger.events]
+    assert client.resets == []
+
+
+async def test_dropped_connections_are_bridged(own_redis: RedisServer, diary: Diary) -> None:
+    """Every connection is killed several times under load: nothing is lost, repeated or reset."""
+    async with playing(own_redis, diary) as scene:
+        for _ in range(5):
+            await anyio.to_thread.run_sync(own_redis.command, "CLIENT", "KILL", "TYPE", "pubsub")
+            await anyio.to_thread.run_sync(own_redis.command, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            await scene.traffic()
+        await eventually(lambda: diary.names().count("back") == diary.names().count("lost") >= 2)
+    assert scene.resets == [[]] * 8
+
+
+async def test_a_paused_server_is_waited_for(own_redis: RedisServer, diary: Diary) -> None:
+    """The server stands still for 5 s: publishers are told in time what that means, readers miss nothing."""
+    async with playing(own_redis, diary) as scene:
+        await anyio.to_thread.run_sync(own_redis.command, "CLIENT", "PAUSE", 5000, "ALL")
+        with pytest.raises(BrokerUnavailableError, match="cannot be told") as caught:
+            with anyio.fail_after(3):
+                await scene.brokers[0].publish("z", "while it is paused")
+        assert caught.value.in_doubt
+    assert scene.resets == [[]] * 8
+    assert scene.ledger.doubtful
+
+
+async def test_a_blocked_server_is_waited_for(own_redis: RedisServer, diary: Diary) -> None:
+    """The server's only thread is busy for 3 s: the same."""
+    async with playing(own_redis, diary) as scene:
+        await anyio.to_thread.run_sync(own_redis.command, "DEBUG", "SLEEP", 3)
+    assert scene.resets == [[]] * 8
+
+
+async def test_a_flushed_server_is_told(own_redis: RedisServer, diary: Diary) -> None:
+    """Somebody empties the database under load: each client gets exactly one reset."""
+    async with playing(own_redis, diary) as scene:
+        await anyio.to_thread.run_sync(own_redis.command, "FLUSHALL")
+        await eventually(lambda: diary.names().count("back") == 2)
+    assert scene.resets == [["lost"]] * 8
+
+
+async def test_a_flushed_quiet_server_is_told(own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody empties the database while nobody publishes: the readers are told at the next look."""
+    monkeypatch.setattr("starlette_sse.broker.listener.CHECK_INTERVAL", 0.05)
+    async with Broker(own_redis.url, observers=()) as broker, broker.subscribe("a") as subscription:
+        await broker.publish("a", "before")
+        await anext(subscription)
+        own_redis.command("FLUSHALL")
+        with anyio.fail_after(5):
+            entry = await anext(subscription)
+        assert entry.event is not None
+        assert entry.event.type == "stream-reset"
+
+
+async def test_an_evicted_stream_is_told_to_those_who_need_it(own_redis: RedisServer) -> None:
+    """One stream is evicted: who has to read it gets one reset; who has everything and other channels' readers none."""
+    ledger = Ledger()
+    async with Broker(own_redis.url, observers=(), prefix="p") as broker:
+        clients = {name: Client(broker, [name]) for name in "ab"}
+        for name, client in clients.items():
+            await client.connect()
+            await ledger.publish(broker, name)
+            await client.read_up_to(ledger.events[-1][1])
+            await client.disconnect()
+        for name in "ab":
+            await ledger.publish(broker, name)
+    async with Broker(own_redis.url, observers=(), prefix="p") as broker:
+        own_redis.evict(":channel:a")
+        for client in clients.values():
+            client.broker = broker
+            await client.connect()
+        for name in "ab":
+            await ledger.publish(broker, name)
+        for place, client in enumerate(clients.values()):
+            await client.read_up_to(ledger.events[4 + place][1])
+            client.check(ledger)
+            await client.disconnect()
+        assert [[reset["reason"] for reset in client.resets] for client in clients.values()] == [["evicted"], []]
+
+
+async def test_an_evicted_stream_does_not_disturb_who_has_everything(own_redis: RedisServer) -> None:
+    """A live reader keeps its place when the stream behind it is evicted."""
+    ledger = Ledger()
+    async with Broker(own_redis.url, observers=()) as broker:
+        client = Client(broker, ["a"])
+        await client.connect()
+        await ledger.publish(broker, "a")
+        await client.read_up_to(ledger.events[-1][1])
+        own_redis.evict(":channel:a")
+        await ledger.publish(broker, "a")
+        await client.read_up_to(ledger.events[-1][1])
+        client.check(ledger)
+        assert client.resets == []
+        await client.disconnect()
+
+
+@pytest.mark.parametrize("lost", ["log", "tops"])
+async def test_an_evicted_index_is_no_silent_loss(own_redis: RedisServer, lost: str) -> None:
+    """The keys that hold the log together are evicted: a client that missed something is told."""
+    ledger = Ledger()
+    async with Broker(own_redis.url, observers=()) as broker:
+        client = Client(broker, ["a"])
+        await client.connect()
+        await ledger.publish(broker, "a")
+        await client.read_up_to(ledger.events[0][1])
+        await client.disconnect()
+        await ledger.publish(broker, "a")
+        own_redis.evict(f":{lost}", ":channel:a")
+        await client.connect()
+        with anyio.fail_after(5):
+            while not client.resets:
+                await client.read()
+        await ledger.publish(broker, "a")
+        await client.read_up_to(ledger.events[-1][1])
+        client.check(ledger)
+        await client.disconnect()
+        assert len(client.resets) == 1
+
+
+async def test_subscribing_while_it_is_away(own_redis: RedisServer) -> None:
+    """A channel that is read already takes more readers during an outage; a new one is refused in time."""
+    async with Broker(own_redis.url, observers=(), timeout=0.3) as broker, broker.subscribe("a"):
+        await broker.publish("a", "before")
+        await crash(own_redis)
+        await eventually(lambda: not broker.health().ok)
+        async with broker.subscribe("a") as subscription:
+            with anyio.fail_after(2), pytest.raises(BrokerUnavailableError, match="cannot be listened to"):
+                async with broker.subscribe("new"):
+                    pass
+            await restart(own_redis)
+            await eventually(lambda: broker.health().ok)
+            await broker.publish("a", "after")
+            with anyio.fail_after(5):
+                events = [(await anext(subscription)).event for _ in range(2)]
+        assert [event and event.type for event in events] == ["stream-reset", "message"]
+
+
+async def test_a_server_that_is_away_at_the_start_is_named(own_redis: RedisServer) -> None:
+    """Entering the broker fails in time, with the address and without the password."""
+    own_redis.kill()
+    url = own_redis.url.replace("//", "//:secret@")
+    with anyio.fail_after(5), pytest.raises(BrokerUnavailableError, match=re.escape(str(own_redis.port))) as caught:
+        async with Broker(url, observers=()):
+            pass
+    assert "secret" not in str(caught.value)
+    own_redis.start()
+
+
+async def test_a_publish_that_was_not_sent_is_not_in_doubt(own_redis: RedisServer) -> None:
+    """An error says whether the event may be there: with no connection it cannot."""
+    async with Broker(own_redis.url, observers=()) as broker:
+        await crash(own_redis)
+        await eventually(lambda: not broker.health().ok)
+        with pytest.raises(BrokerUnavailableError) as caught:
+            await broker.publish("a", "lost")
+        assert not caught.value.in_doubt
