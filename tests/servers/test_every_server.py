@@ -94,9 +94,9 @@ def test_an_error_that_is_not_told_cuts_the_body(server: AppServer, kind: Kind, 
     name = next(names)
     with server.open(name, f"{mount}/cut") as stream:
         server.control.order(name, raises="a secret")
+        assert server.note("disconnect", name)["reason"] == "error"
         if kind.cuts:
             assert ended_whole(stream) == (mount == "/base")
-    assert server.note("disconnect", name)["reason"] == "error"
 
 
 def test_a_post_opens_a_stream(server: AppServer) -> None:
