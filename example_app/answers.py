@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 import anyio
 from starlette.requests import Request
 
-from example_app.inspector import Inspected
 from example_app.payloads import posted, text
+from example_app.registry import Inspected
 from starlette_sse import ServerSentEvent
 
 __all__ = ["Answer", "tokens_of"]

@@ -21,7 +21,7 @@ from example_app.answers import Answer
 from example_app.chaos import Chaos, flood, order
 from example_app.chat import Chat, Presence, say
 from example_app.clock import Clock, Fails
-from example_app.inspector import REGISTRY, Inspector
+from example_app.inspector import Inspector, tell_log, tell_streams
 from example_app.jobs import JobBoard, Jobs, start_job
 from example_app.live import Live
 from example_app.metrics import Metrics, Sampler
@@ -51,7 +51,7 @@ async def lifespan(app: Starlette) -> AsyncIterator[dict[str, Any]]:
             chaos = Chaos(state["starlette_sse"], jobs)
             for task in (news.remember, chaos.obey):
                 tasks.start_soon(task)
-            for teller in (REGISTRY.tell, REGISTRY.look, presence.tell, Sampler().run):
+            for teller in (tell_log, tell_streams, presence.tell, Sampler().run):
                 tasks.start_soon(teller, news)
             yield {"news": news, "presence": presence, "jobs": jobs, **state}
         tasks.cancel_scope.cancel()

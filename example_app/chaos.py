@@ -9,10 +9,10 @@ from anyio.lowlevel import checkpoint
 from starlette.requests import Request
 from starlette.responses import Response
 
-from example_app.inspector import REGISTRY
 from example_app.jobs import JobBoard
 from example_app.news import News, broker
 from example_app.payloads import choice, posted, text
+from example_app.registry import REGISTRY
 from starlette_sse import ServerSentEvent
 from starlette_sse.draining import Domain
 

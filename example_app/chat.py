@@ -11,11 +11,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from example_app.channels import ChannelEndpoint
-from example_app.inspector import Inspected
 from example_app.news import ROOMS, News, broker
 from example_app.payloads import choice, posted, text
-from starlette_sse import CloseReason, ServerSentEvent
+from example_app.registry import Inspected
+from starlette_sse import ChannelEndpoint, CloseReason, ServerSentEvent
 
 __all__ = ["Chat", "Presence", "say"]
 

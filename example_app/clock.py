@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import anyio
 from starlette.requests import Request
 
-from example_app.inspector import Inspected
+from example_app.registry import Inspected
 from starlette_sse import ServerSentEvent
 
 __all__ = ["Clock", "Fails"]
@@ -25,7 +25,7 @@ class Clock(Inspected):
     async def events(self, request: Request) -> AsyncIterator[ServerSentEvent]:
         second = first_second(self.last_event_id, int(time.time()))
         while True:
-            await anyio.sleep(second - time.time())
+            await anyio.sleep(max(0, second - time.time()))
             yield ServerSentEvent({"second": second, "late": round(time.time() - second, 3)}, event="tick", id=second)
             second += 1
 

@@ -12,11 +12,10 @@ from anyio.abc import TaskGroup
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from example_app.channels import ChannelEndpoint
-from example_app.inspector import Inspected
 from example_app.news import News, broker
 from example_app.payloads import choice, posted
-from starlette_sse import ServerSentEvent
+from example_app.registry import Inspected
+from starlette_sse import ChannelEndpoint, ServerSentEvent
 from starlette_sse.error_events import error_event
 
 __all__ = ["JobBoard", "Jobs", "start_job"]

@@ -13,10 +13,9 @@ from typing import Any
 import anyio
 from starlette.requests import Request
 
-from example_app.channels import ChannelEndpoint
-from example_app.inspector import REGISTRY, Inspected
 from example_app.news import News, broker
-from starlette_sse import ServerSentEvent
+from example_app.registry import REGISTRY, Inspected
+from starlette_sse import ChannelEndpoint, ServerSentEvent
 
 __all__ = ["Metrics", "Sampler"]
 

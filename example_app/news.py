@@ -16,8 +16,10 @@ from typing import Any
 import anyio
 from anyio.lowlevel import checkpoint
 
-from starlette_sse import BrokerUnavailableError, ServerSentEvent
-from starlette_sse.broker import Broker, Entry, Subscription
+from example_app.registry import REGISTRY
+from starlette_sse import Broker, BrokerUnavailableError, ServerSentEvent
+from starlette_sse.broker import Entry, Subscription
+from starlette_sse.observers import StructlogObserver
 
 __all__ = ["CHANNELS", "ROOMS", "News", "broker"]
 
@@ -28,7 +30,12 @@ CHANNELS = (*(f"chat:{room}" for room in ROOMS), "jobs", "metrics", "log", "stre
 REMEMBERED = 240
 REMEMBERED_KEYS = 24
 
-broker = Broker(os.environ.get("STARLETTE_SSE_BROKER", "memory://"), history=2000, max_bytes=4 * 1024 * 1024)
+broker = Broker(
+    os.environ.get("STARLETTE_SSE_BROKER") or "memory://",
+    history=2000,
+    max_bytes=4 * 1024 * 1024,
+    observers=(StructlogObserver(), REGISTRY),
+)
 
 
 class News:

@@ -1,0 +1,61 @@
+// Building elements. Text only ever becomes text: nothing here parses HTML.
+
+export const $ = (id) => document.getElementById(id);
+
+/** Make an element; children are elements, or become text. */
+export function make(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (value === true) element.setAttribute(name, "");
+    else if (value !== false && value != null) element.setAttribute(name, value);
+  }
+  element.append(...children.map((child) => (child instanceof Node ? child : String(child))));
+  return element;
+}
+
+/** Set the text of an element, if it is another. */
+export function tell(element, text) {
+  if (element.textContent !== String(text)) element.textContent = text;
+}
+
+/** Add a child at the end of a list that scrolls, keep it at its end if it was there, and drop what is too old. */
+export function append(list, child, most = 300) {
+  const atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 40;
+  list.append(child);
+  while (list.childElementCount > most) list.firstElementChild.remove();
+  if (atEnd) list.scrollTop = list.scrollHeight;
+}
+
+const numbers = new Intl.NumberFormat("en");
+export const count = (number) => numbers.format(number);
+
+export function bytes(number) {
+  if (number < 1024) return `${number} B`;
+  if (number < 1024 * 1024) return `${(number / 1024).toFixed(1)} KB`;
+  return `${(number / 1024 / 1024).toFixed(1)} MB`;
+}
+
+export function span(seconds) {
+  if (seconds < 60) return `${seconds.toFixed(0)} s`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${Math.floor(seconds % 60)} s`;
+  return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
+}
+
+export const clockTime = (seconds) => new Date(seconds * 1000).toLocaleTimeString("en-GB");
+
+/** Post JSON; the error of a refusal is what the server says, and of an outage that it is one. */
+export async function post(path, payload) {
+  let response;
+  try {
+    response = await fetch(new URL(path, document.baseURI), {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify(payload),
+    });
+  } catch {
+    throw new Error("The server cannot be reached. Try again when the page is live.");
+  }
+  if (!response.ok) throw new Error(await response.text());
+  return response.status === 204 || response.status === 202 ? null : response.json();
+}

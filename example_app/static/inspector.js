@@ -1,0 +1,157 @@
+import { $, append, bytes, clockTime, count, make, post, span, tell } from "./dom.js";
+
+const FRESH = 5; // seconds that a worker's report counts
+
+export function inspectorPanel(stream, me, notify) {
+  let reports = new Map(); // worker -> its report
+  let stalled = false;
+
+  const command = async (order, target = "") => {
+    try {
+      await post("chaos/order", { order, target });
+    } catch (error) {
+      notify(error.message);
+    }
+  };
+
+  const showAll = () => {
+    const newest = Math.max(...[...reports.values()].map((report) => report.at));
+    reports = new Map([...reports].filter(([, report]) => newest - report.at < FRESH));
+    showStreams([...reports.values()].flatMap((report) => report.open));
+    showEnds([...reports.values()].flatMap((report) => report.ends));
+  };
+
+  const rows = new Map();
+  const showStreams = (streams) => {
+    for (const facts of streams) {
+      if (!rows.has(facts.id)) rows.set(facts.id, streamRow(facts, command));
+      rows.get(facts.id).update(facts, me);
+    }
+    const open = new Set(streams.map((facts) => facts.id));
+    for (const [id, row] of rows) {
+      if (!open.has(id)) {
+        row.element.remove();
+        rows.delete(id);
+      }
+    }
+    streams.forEach(({ id }, place) => {
+      const there = $("streams").children[place];
+      if (there !== rows.get(id).element) $("streams").insertBefore(rows.get(id).element, there ?? null);
+    });
+    tell($("streams-caption"), `${streams.length} open ${streams.length === 1 ? "stream" : "streams"}`);
+    const mine = streams.find((facts) => facts.client === me.client && facts.endpoint === "Live");
+    if (mine) setStalled(mine.stalled);
+  };
+
+  const showEnds = (ends) => {
+    if (!ends.length) return;
+    ends.sort((one, other) => other.ended - one.ended);
+    $("ends").replaceChildren(
+      ...ends.map((end) =>
+        make(
+          "li",
+          {},
+          make("time", {}, clockTime(end.ended)),
+          make("b", { "data-reason": end.reason }, end.reason),
+          make("span", {}, `${end.endpoint} after ${span(end.age)}, ${count(end.events)} events, ${bytes(end.bytes)}`),
+        ),
+      ),
+    );
+  };
+
+  const showLine = ({ at, event, facts }) =>
+    append(
+      $("log"),
+      make(
+        "p",
+        { "data-event": event },
+        make("time", {}, clockTime(at)),
+        make("b", {}, event),
+        ...Object.entries(facts).map(([name, value]) => make("span", {}, `${name}=${value}`)),
+      ),
+    );
+
+  const setStalled = (now) => {
+    stalled = now;
+    tell(document.querySelector("[data-chaos=stall]"), stalled ? "Release this page" : "Stall this page");
+  };
+
+  stream.on("streams", (report) => {
+    reports.set(report.worker, report);
+    showAll();
+  });
+  stream.on("streams-so-far", ({ items }) => {
+    reports = new Map(items.map((report) => [report.worker, report]));
+    if (items.length) showAll();
+  });
+  stream.on("log", showLine);
+  stream.on("log-so-far", ({ items }) => {
+    $("log").replaceChildren();
+    items.forEach(showLine);
+  });
+
+  let flood = 0;
+  stream.on("flood", ({ drop, of }) => {
+    flood = drop === 1 ? 1 : flood + 1;
+    if (drop === of || flood % 50 === 0) tell($("flooded"), `${count(flood)} of ${count(of)} arrived`);
+  });
+  stream.on("flood-so-far", () => {
+    flood = 0;
+  });
+
+  const mine = () =>
+    [...reports.values()].flatMap((report) => report.open).filter((facts) => facts.client === me.client);
+  for (const button of document.querySelectorAll("[data-chaos]")) {
+    button.addEventListener("click", () => {
+      const order = button.dataset.chaos;
+      if (order === "drain") return command("drain");
+      const live = mine().find((facts) => facts.endpoint === "Live");
+      if (!live) return notify("This page's stream is not in the inspector yet.");
+      if (order === "drop") return command("drop", live.id);
+      command(stalled ? "release" : "stall", live.id);
+      setStalled(!stalled);
+      return undefined;
+    });
+  }
+  $("flood").addEventListener("click", async () => {
+    tell($("flooded"), "flooding");
+    try {
+      await post("chaos/flood", {});
+    } catch (error) {
+      notify(error.message);
+    }
+  });
+  // A stalled page hears nothing of its own release, so the button goes by the connection as well.
+  stream.addEventListener("state", () => stream.state === "reconnecting" && setStalled(false));
+}
+
+function streamRow({ id, endpoint }, command) {
+  const name = `${endpoint} ${id.slice(0, 6)}`;
+  const cells = Object.fromEntries(["age", "events", "bytes", "idle"].map((each) => [each, make("td", { class: "n" })]));
+  const badge = make("span", { class: "badge" });
+  const stall = make("button", { type: "button" });
+  const drop = make("button", { type: "button", "aria-label": `Drop ${name}`, onclick: () => command("drop", id) }, "Drop");
+  const element = make(
+    "tr",
+    { "data-stream-id": id, "data-endpoint": endpoint },
+    make("th", { scope: "row" }, make("code", {}, id.slice(0, 6)), badge),
+    make("td", {}, endpoint),
+    ...Object.values(cells),
+    make("td", { class: "break" }, stall, drop),
+  );
+  let held = false;
+  stall.addEventListener("click", () => command(held ? "release" : "stall", id));
+
+  const update = (facts, me) => {
+    held = facts.stalled;
+    element.classList.toggle("stalled", held);
+    tell(badge, [facts.client === me.client && "this page", held && "stalled"].filter(Boolean).join(" · "));
+    tell(stall, held ? "Release" : "Stall");
+    stall.setAttribute("aria-label", `${held ? "Release" : "Stall"} ${name}`);
+    tell(cells.age, span(facts.age));
+    tell(cells.events, count(facts.events));
+    tell(cells.bytes, bytes(facts.bytes));
+    tell(cells.idle, `${span(facts.idle)} ago`);
+  };
+  return { element, update };
+}
