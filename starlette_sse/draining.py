@@ -15,7 +15,6 @@ from types import FrameType
 from typing import Any, Protocol, TypeGuard
 
 import anyio
-from anyio.lowlevel import RunVar
 
 from starlette_sse.eventloop import EventLoop, call_signal_handler, current_event_loop
 
@@ -185,7 +184,6 @@ class Process:
 
 
 _process = Process()
-_fallback: RunVar[FallbackDomain] = RunVar("starlette_sse_domain")
 
 
 def domain_of(scope: MutableMapping[str, Any]) -> Domain:
@@ -196,13 +194,12 @@ def domain_of(scope: MutableMapping[str, Any]) -> Domain:
 
 
 def _fallback_domain() -> FallbackDomain:
-    domain = _fallback.get(None)
+    loop = current_event_loop()
+    domain: FallbackDomain | None = loop.locals.get(STATE_KEY)
     if domain is None or domain.outlived:
-        loop = current_event_loop()
         if domain is not None:
             _process.remove(loop, domain)
-        domain = FallbackDomain(loop)
-        _fallback.set(domain)
+        domain = loop.locals[STATE_KEY] = FallbackDomain(loop)
     return domain
 
 
@@ -237,7 +234,7 @@ async def lifespan(app: object = None) -> AsyncIterator[dict[str, Any]]:
         yield {STATE_KEY: domain}
     finally:
         domain.drain()
-        fallback = _fallback.get(None)
+        fallback: FallbackDomain | None = loop.locals.get(STATE_KEY)
         with anyio.CancelScope(shield=True):
             await domain.drained()
             if fallback is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import anyio
@@ -17,8 +18,9 @@ from starlette.types import Message, Receive, Send
 
 from starlette_sse.deadlines import Deadlines, Due, StreamSettings
 from starlette_sse.draining import Domain
-from starlette_sse.eventloop import Waiter, current_event_loop
+from starlette_sse.eventloop import Alarm, Waiter, current_event_loop
 from starlette_sse.exceptions import SlowReaderError
+from starlette_sse.listeners import listen
 from starlette_sse.observers import CloseReason, Observer, StreamIdentity
 from starlette_sse.producers import Producer, bare
 from starlette_sse.writers import FrameWriter
@@ -27,8 +29,6 @@ __all__ = ["FrameSource", "Stream", "StreamOwner", "StreamSettings"]
 
 #: The client cannot be told any more, so what waits in ``send`` is not waited for.
 ABRUPT = frozenset({CloseReason.CLIENT_GONE, CloseReason.SEND_TIMEOUT, CloseReason.CANCELLED})
-
-DISCONNECTS = frozenset({"http.disconnect", "websocket.disconnect"})
 
 #: Seconds between cutting a generator and giving up on it.
 CUT_MARGIN = 1.0
@@ -93,6 +93,7 @@ class Stream:
         "_encode",
         "_error",
         "_interrupted",
+        "_interruption",
         "_loop",
         "_observers",
         "_opened",
@@ -100,7 +101,6 @@ class Stream:
         "_producer",
         "_reason",
         "_receive",
-        "_scope",
         "_settings",
         "_source",
         "_stalled",
@@ -137,8 +137,8 @@ class Stream:
         self._deadlines = Deadlines(self._loop, settings, self._writer, self._on_due)
         self._source: FrameSource = NoFrames(self._loop.waiter())
         self._producer: Producer | None = None
-        self._scope = anyio.CancelScope()
-        self._beside: anyio.CancelScope | None = None
+        self._interruption = self._loop.interruption()
+        self._beside: list[Alarm] = []
         self._chores: set[Due] | None = None
         self._opened = self._stalled = self._told = False
         self._reason: CloseReason | None = None
@@ -180,7 +180,7 @@ class Stream:
         self._reason = reason
         self._error = error
         if reason in ABRUPT:
-            self._scope.cancel()
+            self._interruption.interrupt()
         else:
             self._deadlines.grace_begins()
         self._source.wake()
@@ -215,21 +215,19 @@ class Stream:
         self._source = source or self._source
         self._domain.join(self)
         try:
-            async with anyio.create_task_group() as tasks:
+            async with self._loop.tasks() as tasks:
                 try:
-                    with self._scope:
+                    with self._interruption:
                         if events is not None:
                             self._producer = self._produce(events())
-                            tasks.start_soon(self._producer.run)
-                        tasks.start_soon(self._listen)
+                            tasks.start(self._producer.run)
+                        self._beside = [listen(self._receive, tasks, self._on_gone)]
                         if companion is not None:
-                            self._beside = anyio.CancelScope()
-                            tasks.start_soon(self._accompany, companion, self._beside)
+                            self._beside.append(tasks.start(partial(self._accompany, companion)))
                         await self._converse(start, opening)
                 except BaseException as exc:  # noqa: BLE001 - raised again after the cleanup
                     self._fail(exc)
                 await self._wind_up()
-                tasks.cancel_scope.cancel()
         finally:
             self._domain.leave(self)
         if self._interrupted is not None:
@@ -276,21 +274,13 @@ class Stream:
             if self._chores:
                 await self._do_chores(self._chores)
 
-    async def _listen(self) -> None:
-        receive = self._receive
-        try:
-            while self.disconnect is None:
-                message = await receive()
-                if message["type"] in DISCONNECTS:
-                    self.disconnect = message
-        except Exception as exc:  # noqa: BLE001 - a connection that cannot be read is gone; observers are told why
-            self._client_is_gone(exc)
-        self.end(CloseReason.CLIENT_GONE)
+    def _on_gone(self, message: Message | None, error: BaseException | None) -> None:
+        self.disconnect = message
+        self.end(CloseReason.CLIENT_GONE, error)
 
-    async def _accompany(self, companion: Callable[[], Awaitable[object]], scope: anyio.CancelScope) -> None:
+    async def _accompany(self, companion: Callable[[], Awaitable[object]]) -> None:
         try:
-            with scope:
-                await companion()
+            await companion()
         except Exception as exc:  # noqa: BLE001 - raised by run, or reported
             error = bare(exc)
             if self._reason is None:
@@ -330,7 +320,7 @@ class Stream:
             self.end(CloseReason.DRAINING)
         else:
             self._stalled = True
-            self._scope.cancel()
+            self._interruption.interrupt()
 
     async def _do_chores(self, chores: set[Due]) -> None:
         self._chores = None
@@ -371,8 +361,8 @@ class Stream:
     async def _wind_up(self) -> None:
         self._deadlines.stop()
         reason = self._reason or CloseReason.FINISHED
-        if self._beside is not None:
-            self._beside.cancel()
+        for task in self._beside:
+            task.cancel()
         if self._producer is not None:
             self._producer.stop()
         if self._opened and reason not in ABRUPT and not self._stalled:
@@ -381,7 +371,7 @@ class Stream:
             abort_connection(self._receive)
         if reason is CloseReason.ERROR and self._error is not None:
             self._report(self._error, "events", propagates=not self._told)
-        if self._producer is not None:
+        if self._producer is not None and not self._producer.done:
             await self._close_producer(self._producer)
         await self._bounded(self._settings.cleanup_timeout, "on_disconnect", lambda: self._owner.stream_closed(reason))
         for observer in self._observers:
@@ -430,7 +420,7 @@ class Stream:
         scope = anyio.CancelScope(shield=True)
         try:
             with scope:
-                scope.deadline = math.inf if seconds is None else anyio.current_time() + seconds
+                scope.deadline = math.inf if seconds is None else self._loop.time() + seconds
                 await step()
         except Exception as exc:  # noqa: BLE001 - reported
             self._report(exc, during)

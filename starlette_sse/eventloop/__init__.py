@@ -13,22 +13,37 @@ from types import FrameType
 
 from anyio.lowlevel import RunVar
 
-from starlette_sse.eventloop.base import Alarm, EventLoop, Waiter
+from starlette_sse.eventloop.base import Alarm, EventLoop, Interruption, Tasks, Waiter
 from starlette_sse.eventloop.on_asyncio import AsyncioEventLoop
 from starlette_sse.eventloop.shelter import Shelter
 
-__all__ = ["Alarm", "EventLoop", "Shelter", "Waiter", "call_signal_handler", "current_event_loop"]
+__all__ = [
+    "Alarm",
+    "EventLoop",
+    "Interruption",
+    "Shelter",
+    "Tasks",
+    "Waiter",
+    "call_signal_handler",
+    "current_event_loop",
+]
 
-_current: RunVar[EventLoop] = RunVar("starlette_sse_event_loop")
+_of_trio: RunVar[EventLoop] = RunVar("starlette_sse_event_loop")
+
+#: The attribute of an asyncio loop that holds ours; a mapping would keep each loop alive, as ours refers to it.
+_OF_ASYNCIO = "_starlette_sse"
 
 
 def current_event_loop() -> EventLoop:
     """Return the running loop's :class:`EventLoop`, one for each run of a loop."""
-    loop = _current.get(None)
-    if loop is None:
-        loop = _new_event_loop()
-        _current.set(loop)
-    return loop
+    if _in_trio():
+        return _trio_event_loop()
+    loop = asyncio.get_running_loop()
+    found: EventLoop | None = getattr(loop, _OF_ASYNCIO, None)
+    if found is None:
+        found = AsyncioEventLoop(loop)
+        setattr(loop, _OF_ASYNCIO, found)
+    return found
 
 
 def call_signal_handler(
@@ -43,12 +58,14 @@ def call_signal_handler(
         handler(signum, frame)
 
 
-def _new_event_loop() -> EventLoop:
-    if _in_trio():
+def _trio_event_loop() -> EventLoop:
+    loop = _of_trio.get(None)
+    if loop is None:
         from starlette_sse.eventloop.on_trio import TrioEventLoop  # noqa: PLC0415 - trio is optional
 
-        return TrioEventLoop()
-    return AsyncioEventLoop(asyncio.get_running_loop())
+        loop = TrioEventLoop()
+        _of_trio.set(loop)
+    return loop
 
 
 def _in_trio() -> bool:

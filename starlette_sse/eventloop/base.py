@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Coroutine
+from types import TracebackType
+from typing import Any, Protocol, Self
 
-__all__ = ["Alarm", "EventLoop", "Waiter"]
+__all__ = ["Alarm", "EventLoop", "Interruption", "Tasks", "Waiter"]
 
 
 class Waiter(Protocol):
@@ -23,8 +24,39 @@ class Alarm(Protocol):
     def cancel(self) -> None: ...
 
 
+class Tasks(Protocol):
+    """A block whose tasks run beside it; it is left when they have ended, whatever cancels it meanwhile.
+
+    Unlike a task group's they are not cancelled with the block: whoever starts one knows how to end it.
+    """
+
+    def start(self, function: Callable[[], Coroutine[Any, Any, None]]) -> Alarm:
+        """Run ``function()`` in a task, which what is returned can cancel. It must not raise an :exc:`Exception`."""
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(self, *exc_info: object) -> None: ...
+
+
+class Interruption(Protocol):
+    """A block that can be left from outside of its task, as if what it awaits had returned."""
+
+    def interrupt(self) -> None:
+        """Leave the block."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> bool: ...
+
+
 class EventLoop(ABC):
     """The running event loop; get it by :func:`current_event_loop`."""
+
+    def __init__(self) -> None:
+        #: What belongs to this run of the loop and ends with it.
+        self.locals: dict[str, Any] = {}
 
     @abstractmethod
     def time(self) -> float:
@@ -44,6 +76,14 @@ class EventLoop(ABC):
     @abstractmethod
     def waiter(self) -> Waiter:
         """Return a new :class:`Waiter`."""
+
+    @abstractmethod
+    def tasks(self) -> Tasks:
+        """Return a new block for tasks."""
+
+    @abstractmethod
+    def interruption(self) -> Interruption:
+        """Return a new block that can be interrupted."""
 
     @abstractmethod
     def turn(self, now: float) -> float:

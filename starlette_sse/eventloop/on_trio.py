@@ -5,13 +5,13 @@ from __future__ import annotations
 import heapq
 import itertools
 import sys
-from collections.abc import Callable
-from types import FrameType
-from typing import Any
+from collections.abc import Callable, Coroutine
+from types import FrameType, TracebackType
+from typing import Any, Self
 
 import trio
 
-from starlette_sse.eventloop.base import Alarm, EventLoop, Waiter
+from starlette_sse.eventloop.base import Alarm, EventLoop, Interruption, Tasks, Waiter
 
 __all__ = ["TrioEventLoop", "call_protected"]
 
@@ -55,6 +55,57 @@ class TrioAlarm:
             self._loop.alarm_settled()
 
 
+class TrioTasks:
+    """A nursery whose tasks outer cancellation does not reach."""
+
+    def __init__(self) -> None:
+        self._scope = trio.CancelScope()
+        self._manager = trio.open_nursery()
+        self._nursery: trio.Nursery | None = None
+
+    def start(self, function: Callable[[], Coroutine[Any, Any, None]]) -> Alarm:
+        assert self._nursery is not None
+        scope = trio.CancelScope(shield=True)
+
+        async def run() -> None:
+            with scope:
+                await function()
+
+        self._nursery.start_soon(run)
+        return scope
+
+    async def __aenter__(self) -> Self:
+        self._scope.__enter__()
+        self._nursery = await self._manager.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self._scope.shield = True
+        try:
+            await self._manager.__aexit__(None, None, None)
+        finally:
+            self._scope.__exit__(None, None, None)
+
+
+class TrioInterruption:
+    """A cancel scope."""
+
+    def __init__(self) -> None:
+        self._scope = trio.CancelScope()
+
+    def interrupt(self) -> None:
+        self._scope.cancel()
+
+    def __enter__(self) -> Self:
+        self._scope.__enter__()
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        return bool(self._scope.__exit__(exc_type, exc, traceback))
+
+
 class ScheduledWatch:
     """Sees whether any task is made ready to run."""
 
@@ -68,6 +119,7 @@ class TrioEventLoop(EventLoop):
     """Trio has no timer callbacks, so one system task serves every alarm of the run and ends with the last."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._token = trio.lowlevel.current_trio_token()
         self._alarms: list[tuple[float, int, TrioAlarm]] = []
         self._count = itertools.count()
@@ -104,6 +156,12 @@ class TrioEventLoop(EventLoop):
 
     def waiter(self) -> Waiter:
         return TrioWaiter()
+
+    def tasks(self) -> Tasks:
+        return TrioTasks()
+
+    def interruption(self) -> Interruption:
+        return TrioInterruption()
 
     def turn(self, now: float) -> float:
         turn = self._turn

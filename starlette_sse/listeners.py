@@ -1,0 +1,93 @@
+"""Hearing that the client has gone, by one uninterrupted ``receive()`` at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from types import MethodType
+from typing import Any
+
+from starlette.types import Message, Receive
+
+from starlette_sse.eventloop import Alarm, Tasks
+
+__all__ = ["listen"]
+
+DISCONNECTS = frozenset({"http.disconnect", "websocket.disconnect"})
+
+OnGone = Callable[[Message | None, BaseException | None], None]
+
+
+def listen(receive: Receive, tasks: Tasks, on_gone: OnGone) -> Alarm:
+    """Listen until the client has gone.
+
+    :param on_gone: called with the disconnect message, or with what ``receive`` raised.
+    :returns: what ends the listening.
+    """
+    if is_uvicorns(receive):
+        return CallbackListener(receive, on_gone)
+
+    async def run() -> None:
+        try:
+            while (message := await receive())["type"] not in DISCONNECTS:
+                pass
+        except Exception as exc:  # noqa: BLE001 - told to on_gone
+            on_gone(None, exc)
+        else:
+            on_gone(message, None)
+
+    return tasks.start(run)
+
+
+def is_uvicorns(receive: Receive) -> bool:
+    """Tell whether ``receive`` is uvicorn's own, which waits for nothing but one asyncio future at a time.
+
+    Behind a middleware that wraps it, it may be anything.
+    """
+    return isinstance(receive, MethodType) and type(receive.__self__).__module__.startswith("uvicorn.protocols.http.")
+
+
+class CallbackListener:
+    """Drives ``receive()`` by the callbacks of the futures that it waits for.
+
+    A task that only waits in ``receive()`` costs each stream 4 KiB and its connection a tenth of its CPU time.
+    """
+
+    __slots__ = ("_coroutine", "_on_gone", "_receive", "_waits_for")
+
+    def __init__(self, receive: Receive, on_gone: OnGone) -> None:
+        self._receive = receive
+        self._on_gone = on_gone
+        self._waits_for: asyncio.Future[Any] | None = None
+        self._coroutine: Coroutine[Any, Any, Message] = receive()  # type: ignore[assignment]
+        self._step()
+
+    def cancel(self) -> None:
+        if self._waits_for is not None:
+            self._waits_for.remove_done_callback(self._step)
+            self._waits_for = None
+        self._coroutine.close()
+
+    def _step(self, _: object = None) -> None:
+        self._waits_for = None
+        try:
+            while (message := self._advance()) is not None:
+                if message["type"] in DISCONNECTS:
+                    self._on_gone(message, None)
+                    return
+                self._coroutine = self._receive()  # type: ignore[assignment]
+        except Exception as exc:  # noqa: BLE001 - told to on_gone
+            self._on_gone(None, exc)
+
+    def _advance(self) -> Message | None:
+        """Return the message, or None to wait for a future."""
+        try:
+            future = self._coroutine.send(None)
+        except StopIteration as done:
+            message: Message = done.value
+            return message
+        # As a task does with the future that it takes over.
+        future._asyncio_future_blocking = False
+        future.add_done_callback(self._step)
+        self._waits_for = future
+        return None
