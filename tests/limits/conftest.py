@@ -1,0 +1,14 @@
+"""The tests of limits run on virtual time, on both event loops."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.virtual_time import virtual_backend
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    return virtual_backend(request.param)
