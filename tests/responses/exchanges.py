@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -23,6 +23,9 @@ class Exchange:
     :param takes: how long the send of a message takes, in seconds.
     """
 
+    #: As the server gives it to the app.
+    DISCONNECT: ClassVar[Message] = {"type": "http.disconnect", "seen": "by the server"}
+
     def __init__(
         self,
         *,
@@ -39,6 +42,7 @@ class Exchange:
         self._leaves_after = leaves_after
         self._takes = takes
         self._asked = False
+        self._left = anyio.Event()
 
     async def run(self, app: ASGIApp) -> Exchange:
         self._started_at = anyio.current_time()
@@ -54,10 +58,13 @@ class Exchange:
         if not self._asked:
             self._asked = True
             return {"type": "http.request", "body": b"", "more_body": False}
-        if self._leaves_after == math.inf:
-            await anyio.sleep_forever()
-        await anyio.sleep_until(self._started_at + self._leaves_after)
-        return {"type": "http.disconnect", "seen": "by the server"}
+        with anyio.move_on_after(self._leaves_after):
+            await self._left.wait()
+        return self.DISCONNECT
+
+    def leave(self) -> None:
+        """Let the client disconnect."""
+        self._left.set()
 
     async def send(self, message: Message) -> None:
         self.overlapped = self.overlapped or self.sending

@@ -83,10 +83,10 @@ def test_parameters_have_the_same_order_and_defaults() -> None:
 
     event = anyio.Event()
     arguments = (201, {"a": "b"}, "text/plain", BackgroundTask(push), 7, "\n", dict, push, 3, push, event, 2, 9)
-    ours, theirs = EventSourceResponse([]), sse_starlette.EventSourceResponse([])
+    ours, theirs = EventSourceResponse([]), sse_starlette.EventSourceResponse(iter([]))
     assert attributes(ours) == attributes(theirs)
     ours = EventSourceResponse([], *arguments)  # type: ignore[arg-type]  # any callable will do
-    theirs = sse_starlette.EventSourceResponse([], *arguments)  # type: ignore[arg-type]
+    theirs = sse_starlette.EventSourceResponse(iter([]), *arguments)  # type: ignore[arg-type]
     assert attributes(ours) == attributes(theirs)
     assert attributes(ours)["sep"] == "\n"
 
@@ -111,7 +111,7 @@ HEADERS: list[dict[str, Any]] = [
 def test_headers_are_the_same(parameters: dict[str, Any]) -> None:
     """Names, values, order and which of them win."""
     ours = EventSourceResponse([], **parameters)
-    theirs = sse_starlette.EventSourceResponse([], **parameters)
+    theirs = sse_starlette.EventSourceResponse(iter([]), **parameters)
     assert ours.raw_headers == theirs.raw_headers
 
 

@@ -1,0 +1,457 @@
+"""However a response's stream ends, its content is closed, its handler is called, and what went wrong leaves bare."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Iterator
+from types import ModuleType
+from typing import Any
+
+import anyio
+import pytest
+from starlette.exceptions import HTTPException
+from starlette.types import Message
+
+from starlette_sse import (
+    CloseReason,
+    ConfigurationError,
+    EventSourceResponse,
+    InvalidEventError,
+    SendTimeoutError,
+    ServerSentEvent,
+)
+from starlette_sse.observers import Observer
+from starlette_sse.testing import Ending, SSETestClient
+from tests.responses.exchanges import Exchange, answer
+
+pytestmark = pytest.mark.anyio
+
+
+class Content:
+    """Yields events as told and notes its end; async generators are made of it by :meth:`__call__`."""
+
+    def __init__(self, *items: Any, then: BaseException | None = None, pause: float = math.inf) -> None:
+        self.items = items
+        self.then = then
+        self.pause = pause
+        self.notes: list[Any] = []
+
+    async def __call__(self) -> AsyncIterator[Any]:
+        try:
+            for item in self.items:
+                yield item
+            if self.then is not None:
+                raise self.then
+            await anyio.sleep(self.pause)
+        finally:
+            await anyio.sleep(1)
+            self.notes.append("closed")
+
+    async def note(self, message: Message) -> None:
+        self.notes.append(message)
+
+
+def client_of(response: Any) -> SSETestClient:
+    return SSETestClient(response, timeout=4 * 3600, close_grace=600, lifespan=False)
+
+
+# The client goes
+
+
+async def test_the_close_handler_gets_the_clients_disconnect(package: ModuleType) -> None:
+    """The message is the server's own, with whatever it put in."""
+    content = Content("x")
+    response = package.EventSourceResponse(content(), client_close_handler_callable=content.note)
+    await answer(response, leaves_after=5)
+    assert Exchange.DISCONNECT in content.notes
+    assert response.active is False
+
+
+async def test_the_content_is_closed_before_the_close_handler_is_called() -> None:
+    """Its ``finally`` may wait, although it was interrupted, so the handler finds all cleaned up."""
+    content = Content("x")
+    response = EventSourceResponse(content(), client_close_handler_callable=content.note)
+    exchange = await answer(response, leaves_after=5)
+    assert content.notes == ["closed", Exchange.DISCONNECT]
+    assert exchange.error is None
+    assert exchange.took == pytest.approx(6)
+
+
+ENDINGS: dict[str, tuple[Content, dict[str, Any]]] = {
+    "finished": (Content("x", pause=0), {}),
+    "failed": (Content("x", then=ValueError()), {}),
+    "not encodable": (Content(object()), {}),
+    "failed before the first byte": (Content(then=ValueError()), {}),
+    "send timeout": (Content("x"), {"takes": lambda message: 3600 if message.get("body") else 0}),
+    "server error": (Content("x"), {"takes": lambda message: 1 / (message["type"] == "http.response.start")}),
+}
+
+
+@pytest.mark.parametrize(("content", "options"), ENDINGS.values(), ids=ENDINGS)
+async def test_the_close_handler_is_called_once_for_every_ending(content: Content, options: dict[str, Any]) -> None:
+    """Without a disconnect of the client it gets the plain message for one."""
+    content.notes = []
+    response = EventSourceResponse(content(), client_close_handler_callable=content.note, send_timeout=10)
+    await answer(response, **options)
+    assert content.notes == ["closed", {"type": "http.disconnect"}]
+    assert response.active is False
+
+
+async def test_the_close_handler_is_called_when_the_server_cancels_the_request() -> None:
+    """The cleanup runs under a shield, and the cancellation goes on after it."""
+    content = Content("x")
+    exchange = Exchange()
+    with anyio.move_on_after(5) as scope:
+        await exchange.run(EventSourceResponse(content(), client_close_handler_callable=content.note))
+    assert scope.cancelled_caught
+    assert content.notes == ["closed", {"type": "http.disconnect"}]
+
+
+async def test_a_close_handler_that_fails_or_hangs_spoils_nothing() -> None:
+    """It is told to the observers, and cut after ``cleanup_timeout``."""
+
+    class Watch(Observer):
+        def __init__(self) -> None:
+            self.failures: list[tuple[str, str]] = []
+
+        def failed(self, stream: Any, error: BaseException, *, during: str, propagates: bool) -> None:
+            self.failures.append((during, type(error).__name__))
+
+    class Watched(EventSourceResponse):
+        observers = (watch := Watch(),)
+
+    async def fail(_: Message) -> None:
+        raise LookupError
+
+    async def hang(_: Message) -> None:
+        await anyio.sleep_forever()
+
+    for handler, took in ((fail, 0), (hang, 3)):
+        response = Watched(["x"], ping=0, client_close_handler_callable=handler, cleanup_timeout=3)
+        exchange = await answer(response)
+        assert exchange.error is None
+        assert exchange.took == pytest.approx(took, abs=0.5)
+    assert [name for _, name in Watched.watch.failures] == ["LookupError", "TimeoutError"]
+
+
+async def test_content_that_never_started_is_closed() -> None:
+    """The client was gone before its first step; a generator's own ``finally`` has nothing to clean up then."""
+    closed: list[bool] = []
+
+    class Unstarted:
+        def __aiter__(self) -> AsyncIterator[Any]:
+            return self
+
+        async def __anext__(self) -> Any:
+            await anyio.sleep_forever()
+
+        async def aclose(self) -> None:
+            closed.append(True)
+
+    await answer(EventSourceResponse(Unstarted()), leaves_after=0)
+    assert closed == [True]
+
+
+async def test_a_sync_generator_is_closed_too() -> None:
+    """Its ``finally`` runs in a thread, at the end of the stream and not when it is collected."""
+    closed: list[bool] = []
+
+    def content() -> Iterator[int]:
+        try:
+            yield from range(1000)
+        finally:
+            closed.append(True)
+
+    def takes(message: Message) -> float:
+        if message.get("body") == b"data: 3\r\n\r\n":
+            exchange.leave()
+        return 0
+
+    exchange = Exchange(takes=takes)
+    await exchange.run(EventSourceResponse(content(), ping=0, cleanup_timeout=None))
+    assert exchange.body.startswith(b"data: 0\r\n\r\ndata: 1\r\n\r\ndata: 2\r\n\r\n")
+    assert not exchange.complete
+    assert closed == [True]
+
+
+async def test_cleanup_that_hangs_is_cut(package: ModuleType) -> None:
+    """After ``cleanup_timeout`` seconds, and the stream's own error leaves all the same."""
+
+    async def content() -> AsyncIterator[Any]:
+        try:
+            yield {"data": "x", "no such field": 1}
+        finally:
+            await anyio.sleep_forever()
+
+    exchange = await answer(package.EventSourceResponse(content(), cleanup_timeout=7))
+    assert isinstance(exchange.error, TypeError | InvalidEventError)
+    assert exchange.took == pytest.approx(7)
+
+
+async def test_cleanup_may_have_no_limit(package: ModuleType) -> None:
+    """``cleanup_timeout=None`` waits for the ``finally``, however long it takes."""
+    done = []
+
+    async def content() -> AsyncIterator[Any]:
+        try:
+            yield {"no such field": 1}
+        finally:
+            await anyio.sleep(7200)
+            done.append(True)
+
+    await answer(package.EventSourceResponse(content(), ping=0, cleanup_timeout=None))
+    assert done == [True]
+
+
+# Something fails
+
+
+async def test_an_error_of_the_content_leaves_bare(package: ModuleType) -> None:
+    """Middleware and exception handlers see its own type, and the body is cut."""
+    content = Content("x", then=LookupError("gone"))
+    exchange = await answer(package.EventSourceResponse(content()))
+    assert isinstance(exchange.error, LookupError)
+    assert exchange.chunks == [b"data: x\r\n\r\n"]
+    assert content.notes == ["closed"]
+
+
+async def test_an_error_in_the_contents_own_task_group_leaves_bare(package: ModuleType) -> None:
+    """A group of one is no group."""
+
+    async def fail() -> None:
+        raise LookupError("gone")
+
+    async def content() -> AsyncIterator[Any]:
+        async with anyio.create_task_group() as tasks:
+            yield "x"
+            tasks.start_soon(fail)
+            await anyio.sleep_forever()
+
+    exchange = await answer(package.EventSourceResponse(content()))
+    assert isinstance(exchange.error, LookupError)
+
+
+async def test_a_group_of_several_errors_stays_a_group(package: ModuleType) -> None:
+    """None of them is dropped."""
+    content = Content("x", then=ExceptionGroup("two", [LookupError(), ValueError()]))
+    exchange = await answer(package.EventSourceResponse(content()))
+    assert isinstance(exchange.error, ExceptionGroup)
+    assert len(exchange.error.exceptions) == 2
+
+
+async def test_an_error_of_the_sender_leaves_bare(package: ModuleType) -> None:
+    """And ends the stream; the content is closed."""
+    content = Content("x")
+
+    async def fail() -> None:
+        await anyio.sleep(3)
+        raise LookupError("no source")
+
+    exchange = await answer(package.EventSourceResponse(content(), data_sender_callable=fail))
+    assert isinstance(exchange.error, LookupError)
+    assert not exchange.complete
+
+
+async def test_the_sender_is_cancelled_when_the_stream_ends(package: ModuleType) -> None:
+    """At once, so it does not meet the closed other end of its own channel."""
+    notes: list[str] = []
+    writer, reader = anyio.create_memory_object_stream[int](0)
+
+    async def fill() -> None:
+        try:
+            for number in range(1_000_000):
+                await writer.send(number)
+                await anyio.sleep(1)
+        except anyio.get_cancelled_exc_class():
+            notes.append("cancelled")
+            raise
+
+    async with writer, reader:
+        await answer(package.EventSourceResponse(reader, data_sender_callable=fill), leaves_after=5.5)
+    assert notes == ["cancelled"]
+
+
+async def test_a_sender_that_returns_leaves_the_stream_open(package: ModuleType) -> None:
+    """The content goes on."""
+
+    async def start() -> None:
+        await anyio.sleep(1)
+
+    exchange = await answer(package.EventSourceResponse(Content("x", pause=10)(), ping=0, data_sender_callable=start))
+    assert exchange.took == pytest.approx(11)
+    assert exchange.complete
+
+
+async def test_an_error_before_the_first_wait_comes_before_the_response() -> None:
+    """So the app's exception handlers still answer with its real status."""
+
+    async def refuse() -> str:
+        raise HTTPException(403)
+
+    async def content() -> AsyncIterator[Any]:
+        yield await refuse()
+
+    exchange = await answer(EventSourceResponse(content()))
+    assert isinstance(exchange.error, HTTPException)
+    assert exchange.messages == []
+
+
+@pytest.mark.parametrize("slow", ["body", "status"])
+async def test_a_send_that_takes_too_long_is_a_send_timeout(slow: str) -> None:
+    """Any send of the stream counts, and ``SendTimeoutError`` is a ``TimeoutError``."""
+    content = Content("x")
+    response = EventSourceResponse(content(), send_timeout=20)
+    exchange = await answer(response, takes=lambda message: 3600 if slow in message else 0)
+    assert isinstance(exchange.error, SendTimeoutError)
+    assert "send_timeout = 20 s" in str(exchange.error)
+    assert exchange.took == pytest.approx(21)
+    assert content.notes == ["closed"]
+
+
+async def test_head_has_the_send_timeout(package: ModuleType) -> None:
+    """Its messages can be stuck as well."""
+    response = package.EventSourceResponse([], send_timeout=20)
+    exchange = await answer(response, method="HEAD", takes=lambda _: 3600)
+    assert type(exchange.error).__name__ == "SendTimeoutError"
+    assert isinstance(exchange.error, TimeoutError)
+
+
+async def test_a_send_that_fails_is_a_client_that_has_gone() -> None:
+    """What servers raise then is no error of the app."""
+    content = Content("x")
+
+    def takes(message: Message) -> float:
+        if message.get("body"):
+            raise OSError("the transport is closed")
+        return 0
+
+    exchange = await answer(EventSourceResponse(content()), takes=takes)
+    assert exchange.error is None
+    assert content.notes == ["closed"]
+
+
+# The app or the server ends it
+
+
+async def test_a_shutdown_ends_the_stream() -> None:
+    """The body ends as it should, so the client reconnects without an error."""
+    content = Content("x")
+    async with client_of(EventSourceResponse(content())) as client, client.stream("/") as stream:
+        await stream.expect("x")
+        client.drain()
+        assert await stream.closed() is Ending.FINISHED
+        assert stream.close_reason is CloseReason.DRAINING
+    assert content.notes == ["closed"]
+
+
+async def test_content_that_sees_the_shutdown_event_says_farewell() -> None:
+    """It has ``shutdown_grace_period`` seconds to end by itself."""
+    event = anyio.Event()
+
+    async def content() -> AsyncIterator[Any]:
+        yield "x"
+        await event.wait()
+        await anyio.sleep(4)
+        yield ServerSentEvent("bye", event="shutdown")
+
+    response = EventSourceResponse(content(), shutdown_event=event, shutdown_grace_period=5)
+    async with client_of(response) as client, client.stream("/") as stream:
+        await stream.expect("x")
+        client.drain()
+        await stream.expect({"event": "shutdown", "data": "bye"})
+        assert await stream.closed() is Ending.FINISHED
+
+
+async def test_content_that_ignores_the_shutdown_event_is_ended() -> None:
+    """When the grace is over."""
+    event = anyio.Event()
+    content = Content("x")
+    response = EventSourceResponse(content(), shutdown_event=event, shutdown_grace_period=5)
+    async with client_of(response) as client, client.stream("/") as stream:
+        await stream.expect("x")
+        start = anyio.current_time()
+        client.drain()
+        assert await stream.closed() is Ending.FINISHED
+        assert anyio.current_time() - start == pytest.approx(5 + 1)
+    assert event.is_set()
+    assert content.notes == ["closed"]
+
+
+async def test_without_a_grace_the_shutdown_event_is_set_all_the_same() -> None:
+    """The content's ``finally`` can tell why it runs."""
+    event = anyio.Event()
+    content = Content("x")
+    async with client_of(EventSourceResponse(content(), shutdown_event=event)) as client, client.stream("/") as stream:
+        await stream.expect("x")
+        start = anyio.current_time()
+        client.drain()
+        await stream.closed()
+        assert anyio.current_time() - start == pytest.approx(1)
+    assert event.is_set()
+
+
+async def test_a_stream_is_active_until_it_ends() -> None:
+    """Content that looks at the response sees its end before it is closed."""
+    seen = []
+
+    async def content() -> AsyncIterator[Any]:
+        try:
+            seen.append(response.active)
+            yield "x"
+            await anyio.sleep_forever()
+        finally:
+            seen.append(response.active)
+
+    response = EventSourceResponse(content())
+    before = response.active
+    await answer(response, leaves_after=5)
+    assert (before, *seen, response.active) == (True, True, False, False)
+
+
+async def test_setting_active_to_false_ends_the_stream() -> None:
+    """Cleanly, from the app's side."""
+    content = Content("x")
+    response = EventSourceResponse(content())
+    async with client_of(response) as client, client.stream("/") as stream:
+        await stream.expect("x")
+        response.active = False
+        assert await stream.closed() is Ending.FINISHED
+        assert stream.close_reason is CloseReason.CLOSED
+    assert content.notes == ["closed"]
+
+
+async def test_a_response_answers_one_request() -> None:
+    """Its content is used up: a second client is told nothing at all rather than half a stream."""
+    response = EventSourceResponse(["x"], ping=0)
+    head = await answer(response, method="HEAD")
+    first = await answer(response)
+    second = await answer(response)
+    assert head.complete
+    assert first.complete
+    assert isinstance(second.error, ConfigurationError)
+    assert "make an EventSourceResponse for each" in str(second.error)
+    assert second.messages == []
+
+
+async def test_a_response_answers_one_request_at_a_time() -> None:
+    """Two clients at once cannot share a generator either."""
+    response = EventSourceResponse(Content("x")())
+    async with client_of(response) as client, client.stream("/") as stream:
+        await stream.expect("x")
+        second = await answer(response)
+        assert isinstance(second.error, ConfigurationError)
+        assert stream.is_open
+
+
+async def test_the_body_iterator_may_be_wrapped(package: ModuleType) -> None:
+    """As middleware does with the responses of Starlette."""
+    response = package.EventSourceResponse(["a", "b"], ping=0)
+    original = response.body_iterator
+
+    async def shouting() -> AsyncIterator[str]:
+        async for item in original:
+            yield item.upper()
+
+    response.body_iterator = shouting()
+    exchange = await answer(response)
+    assert exchange.body == b"data: A\r\n\r\ndata: B\r\n\r\n"
