@@ -57,6 +57,7 @@ class Deadlines:
         "_authorize_at",
         "_expires_at",
         "_give_up_at",
+        "_head_start",
         "_last_ping",
         "_loop",
         "_on_due",
@@ -72,26 +73,31 @@ class Deadlines:
         self._writer = writer
         self._on_due = on_due
         self._alarm: Alarm | None = None
-        self._last_ping = math.inf
+        self._last_ping = loop.time()
+        self._head_start = 0.0
         self._expires_at = math.inf
         self._authorize_at = math.inf
         self._give_up_at = math.inf
 
     def opening(self) -> None:
         """Watch the send that opens the response."""
+        if self._settings.ping_interval is not None and self._settings.ping_only_when_idle:
+            # Streams that were opened together don't ping together.
+            self._head_start = self._settings.ping_interval * random.uniform(0.0, 0.5)  # noqa: S311
+            self._writer.last_write -= self._head_start
         self._set_alarm()
 
     def opened(self) -> None:
         """Start the clocks that run from the opening."""
         now, settings = self._loop.time(), self._settings
         self._last_ping = now
-        if settings.ping_interval is not None and settings.ping_only_when_idle:
-            # Streams that were opened together don't ping together.
-            self._writer.last_write -= settings.ping_interval * random.uniform(0.0, 0.5)  # noqa: S311
+        self._writer.last_write -= self._head_start
         if settings.max_lifetime is not None:
             self._expires_at = now + settings.max_lifetime * random.uniform(0.8, 1.0)  # noqa: S311
         self.authorized()
-        self._set_alarm()
+        # The alarm of the opening may ring a little early; that costs less than another alarm.
+        if min(self._expires_at, self._authorize_at) < math.inf:
+            self._set_alarm()
 
     def authorized(self) -> None:
         """Start the time until the next authorization."""

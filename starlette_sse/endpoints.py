@@ -337,6 +337,10 @@ class EndpointHooks:
     def drain_begins(self) -> None:
         """The endpoint is asked for its farewell when the stream ends."""
 
+    @property
+    def cleans_up(self) -> bool:
+        return getattr(self._endpoint.on_disconnect, "__func__", None) is not SSEEndpoint.on_disconnect
+
     async def stream_closed(self, reason: CloseReason) -> None:
         await self._call("on_disconnect", self._request, reason)
 

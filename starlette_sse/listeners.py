@@ -87,7 +87,7 @@ class CallbackListener:
             message: Message = done.value
             return message
         # As a task does with the future that it takes over.
-        future._asyncio_future_blocking = False
+        future._asyncio_future_blocking = False  # noqa: SLF001
         future.add_done_callback(self._step)
         self._waits_for = future
         return None

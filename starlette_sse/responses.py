@@ -237,6 +237,10 @@ class ResponseHooks:
         if event is not None:
             event.set()
 
+    @property
+    def cleans_up(self) -> bool:
+        return self._response.client_close_handler_callable is not None
+
     async def stream_closed(self, reason: CloseReason) -> None:
         stream = self._response._stream  # noqa: SLF001
         handler = self._response.client_close_handler_callable

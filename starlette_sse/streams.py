@@ -63,6 +63,10 @@ class StreamOwner(Protocol):
     def drain_begins(self) -> None:
         """Called when the stream is asked to end for a shutdown."""
 
+    @property
+    def cleans_up(self) -> bool:
+        """Whether :meth:`stream_closed` does anything."""
+
     async def stream_closed(self, reason: CloseReason) -> None:
         """Called once for every stream that was run."""
 
@@ -373,7 +377,9 @@ class Stream:
             self._report(self._error, "events", propagates=not self._told)
         if self._producer is not None and not self._producer.done:
             await self._close_producer(self._producer)
-        await self._bounded(self._settings.cleanup_timeout, "on_disconnect", lambda: self._owner.stream_closed(reason))
+        if self._owner.cleans_up:
+            timeout = self._settings.cleanup_timeout
+            await self._bounded(timeout, "on_disconnect", lambda: self._owner.stream_closed(reason))
         for observer in self._observers:
             observer.closed(self, reason, self._error)
 

@@ -67,6 +67,10 @@ class EventLoop(ABC):
         """Call ``callback`` in the loop's thread at ``when`` on the loop's clock."""
 
     @abstractmethod
+    def call_soon(self, callback: Callable[[], object]) -> None:
+        """Call ``callback`` in the loop's next turn, outside of any task of the app's."""
+
+    @abstractmethod
     def call_soon_threadsafe(self, callback: Callable[[], object]) -> None:
         """Call ``callback`` in the loop's thread soon, from any thread or signal handler.
 

@@ -71,9 +71,9 @@ class AsyncioTasks:
             raise cancelled
 
     def _settle(self, task: asyncio.Task[None]) -> None:
-        assert self._running is not None
-        self._running.discard(task)
-        if self._ended is not None and not self._running and not self._ended.done():
+        running = self._running or set()
+        running.discard(task)
+        if self._ended is not None and not running and not self._ended.done():
             self._ended.set_result(None)
 
 
@@ -135,6 +135,9 @@ class AsyncioEventLoop(EventLoop):
 
     def call_at(self, when: float, callback: Callable[[], object]) -> Alarm:
         return self._loop.call_at(when, callback)
+
+    def call_soon(self, callback: Callable[[], object]) -> None:
+        self._loop.call_soon(callback)
 
     def call_soon_threadsafe(self, callback: Callable[[], object]) -> None:
         self._loop.call_soon_threadsafe(callback)

@@ -64,7 +64,8 @@ class TrioTasks:
         self._nursery: trio.Nursery | None = None
 
     def start(self, function: Callable[[], Coroutine[Any, Any, None]]) -> Alarm:
-        assert self._nursery is not None
+        if self._nursery is None:
+            raise RuntimeError("enter the block first")
         scope = trio.CancelScope(shield=True)
 
         async def run() -> None:
@@ -147,6 +148,9 @@ class TrioEventLoop(EventLoop):
         if not self._live and self._earlier is not None:
             self._alarms.clear()
             self._earlier.cancel()
+
+    def call_soon(self, callback: Callable[[], object]) -> None:
+        self._token.run_sync_soon(callback)
 
     def call_soon_threadsafe(self, callback: Callable[[], object]) -> None:
         try:

@@ -53,12 +53,16 @@ class Shelter:
 
     def interrupt(self, wanted: Callable[[], bool]) -> None:
         """Raise one cancellation where the sheltered task now waits, or soon will if ``wanted()`` still holds."""
-        if self._task is not None and wanted() and not self._loop.reaches(self._task, self._cancel_once):
-            self._loop.call_at(self._loop.time() + self.RETRY, partial(self.interrupt, wanted))
+        # Outside of tasks, because anyio writes the whole canceller into the reason, which takes its time.
+        self._loop.call_soon(partial(self._try_to_interrupt, wanted))
 
     def cut_at(self, deadline: float) -> None:
         """Cancel the block for good at ``deadline`` on the loop's clock."""
         self._block.deadline = deadline
+
+    def _try_to_interrupt(self, wanted: Callable[[], bool]) -> None:
+        if self._task is not None and wanted() and not self._loop.reaches(self._task, self._cancel_once):
+            self._loop.call_at(self._loop.time() + self.RETRY, partial(self._try_to_interrupt, wanted))
 
     def _cancel_once(self) -> None:
         self._outer.cancel()
