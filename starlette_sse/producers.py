@@ -105,10 +105,11 @@ class Producer:
                 except BaseException as exc:  # noqa: BLE001 - sorted out by what it holds
                     exhausted = False
                     self.error = genuine(exc)
+                self._phase = Phase.CLOSING
                 if not exhausted:
-                    self._phase = Phase.CLOSING
                     self._on_moved(self)
-                    await self._close()
+                # An iterator that ran out may hold something too, as a channel's end does.
+                await self._close()
         finally:
             self._phase = Phase.DONE
             self._on_moved(self)

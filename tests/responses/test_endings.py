@@ -152,6 +152,17 @@ async def test_content_that_never_started_is_closed() -> None:
     assert closed == [True]
 
 
+async def test_content_that_ran_out_is_closed() -> None:
+    """The receiving end of a channel is freed with its stream; nothing warns of it later."""
+    writer, reader = anyio.create_memory_object_stream[str](1)
+    writer.send_nowait("x")
+    writer.close()
+    exchange = await answer(EventSourceResponse(reader, ping=0))
+    assert exchange.body == b"data: x\r\n\r\n"
+    with pytest.raises(anyio.ClosedResourceError):
+        reader.receive_nowait()
+
+
 async def test_a_sync_generator_is_closed_too() -> None:
     """Its ``finally`` runs in a thread, at the end of the stream and not when it is collected."""
     closed: list[bool] = []
