@@ -11,7 +11,6 @@ from types import TracebackType
 from typing import Any, Self
 
 import anyio.from_thread
-from anyio.abc import TaskGroup
 from anyio.from_thread import BlockingPortal
 
 from starlette_sse.attributes import check_choice, check_seconds
@@ -112,7 +111,7 @@ class Broker:
         self._loop: EventLoop | None = None
         self._open = self._closed = False
         self._portal: BlockingPortal | None = None
-        self._tasks: TaskGroup | None = None
+        self._serving: anyio.CancelScope | None = None
         self._stack: AsyncExitStack | None = None
 
     # Its life
@@ -131,8 +130,9 @@ class Broker:
         self._stack = AsyncExitStack()
         self._stack.push_async_callback(self._close_backend)
         self._portal = await self._stack.enter_async_context(BlockingPortal())
-        self._tasks = await self._stack.enter_async_context(anyio.create_task_group())
-        self._tasks.start_soon(self._backend.serve)
+        tasks = await self._stack.enter_async_context(anyio.create_task_group())
+        self._serving = anyio.CancelScope()
+        tasks.start_soon(self._serve, self._serving)
         self._open, self._closed = True, False
         return self
 
@@ -153,6 +153,10 @@ class Broker:
         self._end()
         await self._close_backend()
 
+    async def _serve(self, scope: anyio.CancelScope) -> None:
+        with scope:
+            await self._backend.serve()
+
     async def _close_backend(self) -> None:
         with anyio.CancelScope(shield=True):
             await self._backend.close()
@@ -160,9 +164,9 @@ class Broker:
     def _end(self) -> None:
         self._open, self._closed = False, True
         self._portal = None
-        if self._tasks is not None:
-            self._tasks.cancel_scope.cancel()
-            self._tasks = None
+        if self._serving is not None:
+            self._serving.cancel()
+            self._serving = None
         for subscription in tuple(self._log.subscribers):
             subscription.fail(BrokerClosedError("the broker was closed"))
         self._log.unbind()

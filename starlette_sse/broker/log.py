@@ -105,13 +105,14 @@ class Log:
         """
         ancestors = ancestors or {}
         valid = top.seq if top.epoch == self.epoch else ancestors.get(self.epoch, -1)
-        first = not self.epoch
+        first, same = not self.epoch, top.epoch == self.epoch
         self.epoch, self.ancestors = top.epoch, ancestors
         if first or valid < (self.newest if known is None else known):
             self._start_over(top.seq)
             for subscriber in () if first else tuple(self.subscribers):
                 subscriber.interrupt(ResetReason.LOST)
-        self._wake_all()
+        if not same:
+            self._wake_all()
 
     def append(self, entry: Entry) -> None:
         """Add the next event; one of a channel that nobody holds, or that is here already, is passed over."""

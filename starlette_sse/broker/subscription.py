@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from inspect import isawaitable
 from types import TracebackType
@@ -13,8 +12,8 @@ from starlette_sse.broker.channel import PULL_SIZE, Channel
 from starlette_sse.broker.cursor import Position, ResetReason
 from starlette_sse.broker.log import Log, merged
 from starlette_sse.eventloop import EventLoop, Waiter
-from starlette_sse.events import ServerSentEvent, as_frame
-from starlette_sse.exceptions import BrokerError, BrokerUnavailableError, SlowReaderError
+from starlette_sse.events import ServerSentEvent, as_event
+from starlette_sse.exceptions import BrokerError, BrokerUnavailableError, InvalidEventError, SlowReaderError
 
 __all__ = ["RESET_EVENT", "OnLag", "Snapshot", "Subscription"]
 
@@ -107,13 +106,13 @@ class Subscription(AsyncIterator[Entry]):
         self._ready: list[Cursor] = []
         # Everything up to here was taken off the log; what of it waits in the backlog was not delivered yet.
         self._epoch, self._seq = "", 0
-        self._backlog: deque[Entry] = deque()
+        self._backlog: list[Entry] = []
         self._at = Position("", 0)
         # Off the live path: something waits that comes before the log's next events.
-        self._aside = False
+        self._aside = True
         self._errand: Callable[[], Awaitable[None]] | None = None
         self._interrupted: ResetReason | None = None
-        self._failure: Exception | None = None
+        self._failure: Exception | None = BrokerError("enter the subscription first: async with subscription: ...")
         self._snapshot_due = False
         # A reset or a snapshot that the reader does not have yet.
         self._owing = False
@@ -232,7 +231,7 @@ class Subscription(AsyncIterator[Entry]):
     # Beginning and going on
 
     def _begin(self) -> None:
-        self._interrupted = None
+        self._interrupted = self._failure = None
         self._at = self._newest()
         self._epoch, self._seq = self._at
         after = None if not self._after else Position.parse(self._after)
@@ -297,6 +296,8 @@ class Subscription(AsyncIterator[Entry]):
             if not cursor.channel.readers:
                 self._backend.unlisten(cursor.channel.name)
         self._backlog.clear()
+        self._failure = BrokerError("the subscription has ended")
+        self._aside = True
 
     # The live path
 
@@ -377,7 +378,7 @@ class Subscription(AsyncIterator[Entry]):
             await self._errand()
 
     def _next_of_backlog(self) -> Entry:
-        entry = self._backlog.popleft()
+        entry = self._backlog.pop(0)
         if entry.epoch:
             self._at = Position(entry.epoch, entry.seq)
             self._owing = False
@@ -479,7 +480,7 @@ class Subscription(AsyncIterator[Entry]):
     async def _take_snapshot(self) -> None:
         if self._snapshot is None:
             return
-        frames = [as_frame(item) for item in await items_of(self._snapshot())]
+        frames = [frame_without_id(item) for item in await items_of(self._snapshot())]
         position = Position(self._epoch, self._seq)
         end = ServerSentEvent(id=str(position)).encode()
         frames[-1:] = [b"".join([*frames[-1:], end])]
@@ -493,6 +494,16 @@ def told(frame: bytes, position: Position | None = None) -> Entry:
     """Return what the broker itself tells a reader."""
     epoch, seq = position or ("", 0)
     return Entry(channel="", epoch=epoch, seq=seq, prev=seq, frame=frame)
+
+
+def frame_without_id(item: Any) -> bytes:
+    """Return the frame of an event in a snapshot; the client's id moves when it has all of it."""
+    if isinstance(item, bytes | bytearray | memoryview):
+        return bytes(item)
+    event = as_event(item)
+    if event.id is not None:
+        raise InvalidEventError(f"an event in a snapshot has the id {event.id!r}, but ids belong to the log")
+    return event.encode()
 
 
 async def items_of(result: Any) -> list[Any]:

@@ -1,0 +1,33 @@
+"""Reading a subscription as a test needs it."""
+
+from __future__ import annotations
+
+import anyio
+
+from starlette_sse.broker import Broker, Subscription
+from starlette_sse.decoding import EventDecoder, MessageEvent
+
+__all__ = ["settle", "take", "texts"]
+
+
+async def take(subscription: Subscription, count: int, decoder: EventDecoder | None = None) -> list[MessageEvent]:
+    """Pull until so many events have come."""
+    decoder = decoder or EventDecoder()
+    events: list[MessageEvent] = []
+    with anyio.fail_after(5):
+        while len(events) < count:
+            events += decoder.feed(await subscription.pull())
+    return events
+
+
+async def texts(subscription: Subscription, count: int) -> list[str]:
+    """Pull until so many events have come, and return their data."""
+    return [event.data for event in await take(subscription, count)]
+
+
+async def settle(broker: Broker) -> None:
+    """Wait until everything that was published has come to this process."""
+    async with broker.subscribe("settled") as subscription:
+        await broker.publish("settled", "now")
+        with anyio.fail_after(5):
+            await anext(subscription)
