@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_args(arguments)
     allow_many_files()
     scale = scale_of(options)
-    rows = [row for row in ROWS if not options.only or row.name in options.only]
+    rows = [row for row in ROWS if (row.name in options.only if options.only else not row.extra)]
     served = ServerOptions(options.loop, options.http)
     chosen = {row.name: contestants_of(row, quick=options.quick or options.tiny) for row in rows}
     progress = Progress(sum(steps(row, chosen[row.name]) for row in rows) * options.runs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import time
 from collections.abc import Iterator, Sequence
@@ -56,6 +57,24 @@ class Client(asyncio.Protocol):
         if not self.ready.done():
             self.ready.set_exception(exc or ConnectionResetError("the server closed the connection before it greeted"))
         self.lost.set_result(None)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the response's last chunk has come, or the connection is gone."""
+        return self.lost.done() or self.pieces[-1][1].endswith(b"0\r\n\r\n")
+
+    def stall(self) -> None:
+        """Read no more."""
+        assert self.transport is not None
+        self.transport.pause_reading()
+
+    def last_event_id(self) -> bytes:
+        """Return the position that the opening frame has told."""
+        body = Body().feed(b"".join(data for _, data in self.pieces))
+        found = re.search(rb"^id: ?(\S+)", body, re.MULTILINE)
+        if found is None:
+            raise DeliveryError(f"the stream does not tell its position: {body!r}")
+        return found[1]
 
     def _wait_for_greeting(self) -> None:
         _, _, body = b"".join(data for _, data in self.pieces).partition(b"\r\n\r\n")
@@ -116,13 +135,23 @@ class Crowd:
                 if self.marks == before:
                     raise DeliveryError(f"the clients got {self.marks} of {marks} events and no more came") from None
 
-    def check(self, published: int, since: int = 0) -> list[float]:
+    async def ended(self) -> None:
+        """Wait until the server has ended every response; it may keep the connections."""
+        give_up = time.monotonic() + PATIENCE
+        while not all(client.ended for client in self.clients):
+            if time.monotonic() > give_up:
+                raise DeliveryError("the server does not end its streams")
+            await asyncio.sleep(0.01)
+
+    def check(self, published: int, since: int = 0, skip: int = 0) -> list[float]:
         """Prove that each client got every event once, in order; return the latencies of those from ``since`` on.
+
+        The first ``skip`` clients are left out.
 
         :raises DeliveryError: a client did not.
         """
         latencies: list[float] = []
-        for number, client in enumerate(self.clients):
+        for number, client in enumerate(self.clients[skip:]):
             got = deliveries(client.pieces)
             if [event[0] for event, _ in got] != list(range(published)):
                 raise DeliveryError(

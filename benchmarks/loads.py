@@ -14,7 +14,7 @@ from benchmarks.contestants import CATALOGUE
 from benchmarks.results import Metrics
 from benchmarks.servers import Server
 
-__all__ = ["connecting", "crowd_of", "delivering", "idling"]
+__all__ = ["connecting", "crowd_of", "crowding", "delivering", "idling", "resuming", "slowed"]
 
 #: Seconds for a server to finish what its clients have seen the end of.
 SETTLE = 0.1
@@ -92,8 +92,74 @@ async def idling(server: Server, *, connections: int, seconds: float, warm_up: i
     return {
         "memory": held / connections / 1024,
         "pings": pings / connections,
-        "cpu": cpu / max(1, pings) * 1e6,
-        "idle": cpu / connections / seconds * 60e6,
+        "idle": cpu / connections / seconds * 1e6,
+    }
+
+
+async def resuming(server: Server, *, connections: int, missed: int) -> Metrics:
+    """Have clients come back at once that have all missed ``missed`` events."""
+    async with crowd_of(server) as first:
+        await first.open(1)
+        position = first.clients[0].last_event_id()
+        await publish(server, first, missed, 1)
+    async with crowd_of(server) as crowd:
+        cpu, began = server.cpu(), time.monotonic()
+        await crowd.open(connections, headers=b"Last-Event-ID: %s\r\n" % position)
+        await crowd.wait_for(connections * missed)
+        wall = time.monotonic() - began
+        await asyncio.sleep(SETTLE)
+        cpu = server.cpu() - cpu
+        crowd.check(missed)
+    return {
+        "cpu": cpu / connections / missed * 1e6,
+        "wall": wall / connections / missed * 1e6,
+        "seconds": wall,
+    }
+
+
+async def slowed(server: Server, *, readers: int, stalled: int, events: int, size: int = 65536) -> Metrics:
+    """Publish more than the kernel buffers while some clients have stopped reading."""
+    async with crowd_of(server) as crowd:
+        await crowd.open(stalled)
+        for client in crowd.clients:
+            client.stall()
+        await crowd.open(readers)
+        await publish(server, crowd, 1, 2, readers, size)
+        before, cpu, began = server.resident(), server.cpu(), time.monotonic()
+        await publish(server, crowd, 1, events, readers, size)
+        wall = time.monotonic() - began
+        cpu = server.cpu() - cpu
+        grown = server.resident() - before
+        latencies = crowd.check(events + 2, since=2, skip=stalled)
+    return {
+        "cpu": cpu / readers / events * 1e6,
+        "wall": wall / readers / events * 1e6,
+        "p50": percentile(latencies, 0.50) * 1e3,
+        "p99": percentile(latencies, 0.99) * 1e3,
+        "grown": grown / 2**20,
+    }
+
+
+async def crowding(server: Server, *, connections: int, rounds: int = 3) -> Metrics:
+    """Open as many as the process may hold, publish to all of them, and drain."""
+    async with crowd_of(server) as crowd:
+        opening = await connect(server, crowd, connections)
+        await publish(server, crowd, 1, 1)
+        cpu, began = server.cpu(), time.monotonic()
+        await publish(server, crowd, 1, rounds)
+        wall = (time.monotonic() - began) / rounds
+        cpu = server.cpu() - cpu
+        latencies = crowd.check(rounds + 1, since=1)
+        began = time.monotonic()
+        await server.tell("drain")
+        await crowd.ended()
+        drained = time.monotonic() - began
+    return {
+        "cpu": cpu / connections / rounds * 1e6,
+        "seconds": wall,
+        "p99": percentile(latencies, 0.99) * 1e3,
+        "drained": drained,
+        **opening,
     }
 
 
@@ -105,10 +171,12 @@ async def connect(server: Server, crowd: Crowd, connections: int) -> dict[str, f
     return {"connect": cpu / connections * 1e6, "memory": (server.resident() - before) / connections / 1024}
 
 
-async def publish(server: Server, crowd: Crowd, batch: int, rounds: int) -> None:
+async def publish(
+    server: Server, crowd: Crowd, batch: int, rounds: int, readers: int | None = None, size: int = 60
+) -> None:
     for _ in range(rounds):
-        target = crowd.marks + batch * len(crowd.clients)
-        await server.tell("publish", count=batch)
+        target = crowd.marks + batch * (len(crowd.clients) if readers is None else readers)
+        await server.tell("publish", count=batch, size=size)
         await crowd.wait_for(target)
 
 

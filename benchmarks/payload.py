@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["CHANNEL", "HELLO", "MARK", "NAME", "Told", "text", "told"]
+__all__ = ["CHANNEL", "HELLO", "MARK", "NAME", "Published", "Told", "text", "told"]
 
 #: Ends each event's data and stands nowhere else, so that a client counts events by counting bytes.
 MARK = b"~"
@@ -20,13 +21,16 @@ CHANNEL = "news"
 #: The data of the event that a stream begins with where a client waits for one; it is no delivery.
 HELLO = "hello~"
 
+Published = Sequence[tuple[int, str]]
+"""Events that are published at once: number and data."""
+
 Told = tuple[int, float]
 """An event's number and the time at which it was published, on the machine's monotonic clock."""
 
 
-def text(number: int) -> str:
-    """Return the data of an event that is published now; about 100 bytes."""
-    return f'{{"n":{number},"t":{time.monotonic():.6f},"text":"{"0123456789" * 6}"}}~'
+def text(number: int, size: int = 60) -> str:
+    """Return the data of an event that is published now; about 40 bytes more than ``size``."""
+    return f'{{"n":{number},"t":{time.monotonic():.6f},"text":"{"x" * size}"}}~'
 
 
 def told(data: str) -> Told | None:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks import encoding, generators, loads
+from benchmarks import encoding, flat, generators, loads
 from benchmarks.progress import Progress
 from benchmarks.results import Metrics, Result, Run, Target
 from benchmarks.servers import Server, ServerOptions, running
@@ -23,7 +23,10 @@ UNITS = {
     "leave": "leave CPU us",
     "memory": "KiB/stream",
     "pings": "pings/stream",
-    "idle": "CPU us/stream/min",
+    "idle": "CPU us/stream/s",
+    "seconds": "seconds",
+    "grown": "memory +MiB",
+    "drained": "drained in s",
 }
 
 
@@ -40,6 +43,13 @@ class Scale:
     idle_seconds: float = 3.0
     events: int = 20_000
     turns: int = 5
+    missed: int = 200
+    stalled: int = 20
+    large: int = 100
+    channels: int = 100_000
+    subscribers: int = 10_000
+    crowd: int = 19_500
+    warm_up: int = 100
 
     @classmethod
     def quick(cls) -> Scale:
@@ -51,7 +61,7 @@ class Scale:
     @classmethod
     def tiny(cls) -> Scale:
         """Return just enough to see that everything works."""
-        return cls(5, 5, 2, 1, 5, 5, 0.5, 50, 1)
+        return cls(5, 5, 2, 1, 5, 5, 0.1, 50, 1, 3, 1, 2, 10, 10, 5, 5)
 
 
 @dataclass(frozen=True)
@@ -67,6 +77,8 @@ class Row:
     """What is done to each contestant's server; None for work without a server."""
     in_process: Callable[[list[str], Scale], Run] | None = None
     ping: float = 15.0
+    extra: bool = False
+    """Whether it must be asked for by name."""
     more: Sequence[str] = ()
     """Contestants that ``--quick`` leaves out."""
     units: dict[str, str] = field(default_factory=dict)
@@ -129,11 +141,27 @@ def deliver_queued(server: Server, scale: Scale) -> Awaitable[Metrics]:
 
 
 def connect(server: Server, scale: Scale) -> Awaitable[Metrics]:
-    return loads.connecting(server, connections=scale.visits)
+    return loads.connecting(server, connections=scale.visits, warm_up=scale.warm_up)
 
 
 def idle(server: Server, scale: Scale) -> Awaitable[Metrics]:
-    return loads.idling(server, connections=scale.idle, seconds=scale.idle_seconds)
+    return loads.idling(server, connections=scale.idle, seconds=scale.idle_seconds, warm_up=scale.warm_up)
+
+
+def resume(server: Server, scale: Scale) -> Awaitable[Metrics]:
+    return loads.resuming(server, connections=scale.connections, missed=scale.missed)
+
+
+def stall(server: Server, scale: Scale) -> Awaitable[Metrics]:
+    return loads.slowed(server, readers=5 * scale.stalled, stalled=scale.stalled, events=scale.large)
+
+
+def crowd(server: Server, scale: Scale) -> Awaitable[Metrics]:
+    return loads.crowding(server, connections=scale.crowd)
+
+
+def keep_flat(contestants: list[str], scale: Scale) -> Run:
+    return flat.compare(contestants, scale.channels, scale.subscribers)
 
 
 ENCODINGS = {"small": "a small event", "made": "a small event, made and encoded", "lines": "13 KB of lines"}
@@ -209,7 +237,6 @@ ROWS: Sequence[Row] = (
         load=idle,
         ping=1.0,
         more=("ours: response", "fastapi", "litestar", "raw: direct"),
-        units={"cpu": "CPU us/ping"},
     ),
     Row(
         "fan-out",
@@ -234,5 +261,35 @@ ROWS: Sequence[Row] = (
         ),
         load=deliver_burst,
         more=("fastapi", "litestar"),
+    ),
+    Row(
+        "replay",
+        "clients that come back at once, each having missed 200 events: server CPU per event, with the connecting",
+        "cpu",
+        ("ours: channel",),
+        load=resume,
+    ),
+    Row(
+        "slow readers",
+        "events of 64 KiB to five readers for each that has stopped reading: server CPU per delivery",
+        "cpu",
+        ("ours: channel", "sse-starlette"),
+        load=stall,
+    ),
+    Row(
+        "flat",
+        "publishing to one channel with one reader, while the broker holds others: CPU us per event",
+        "publish",
+        tuple(flat.SITUATIONS),
+        in_process=keep_flat,
+        units={"publish": "publish", "subscribe": "subscribe"},
+    ),
+    Row(
+        "crowd",
+        "as many connections as a process of 20,000 files holds: server CPU per delivery, and a drain",
+        "cpu",
+        ("ours: channel",),
+        load=crowd,
+        extra=True,
     ),
 )

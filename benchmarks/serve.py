@@ -17,6 +17,7 @@ from typing import Any
 import uvicorn
 
 from benchmarks.contestants import Contestant, build
+from benchmarks.payload import text
 
 __all__ = ["main"]
 
@@ -70,7 +71,7 @@ async def obey(contestant: Contestant) -> None:
         if what == "publish":
             numbers = range(published, published + told["count"])
             published = numbers.stop
-            await contestant.publish(numbers)
+            await contestant.publish([(number, text(number, told["size"])) for number in numbers])
             answer({})
         elif what == "collect":
             answer({"result": gc.collect()})

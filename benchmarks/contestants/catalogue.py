@@ -45,10 +45,12 @@ CATALOGUE: Mapping[str, Entry] = {
         f"no pings, no encoding, no send timeout, no end at shutdown; {NO_RESUME}",
     ),
     "fastapi": Entry(
-        "peers:fastapi", "FastAPI's own EventSourceResponse over a generator with an asyncio.Queue, pings", NO_RESUME
+        "fastapi_events:events",
+        "FastAPI's own EventSourceResponse over a generator with an asyncio.Queue, pings",
+        NO_RESUME,
     ),
     "litestar": Entry(
-        "peers:litestar",
+        "litestar_channels:channels",
         "Litestar's ServerSentEvent over its ChannelsPlugin in memory",
         "no pings, no ids, no resume by id",
     ),

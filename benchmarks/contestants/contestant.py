@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.types import ASGIApp
+
+from benchmarks.payload import Published
 
 __all__ = ["Contestant", "Queues"]
 
@@ -17,8 +19,8 @@ class Contestant:
     """An app with one endless stream at ``/``."""
 
     app: ASGIApp
-    publish: Callable[[Sequence[int]], Awaitable[None]]
-    """Publishes events of these numbers at once: nothing else runs in between that the contestant does not ask for."""
+    publish: Callable[[Published], Awaitable[None]]
+    """Publishes these events at once: nothing else runs in between that the contestant does not ask for."""
     more: dict[str, Callable[..., Awaitable[Any]]] = field(default_factory=dict)
     """What else it can be told to do."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import Any
 
 from starlette.applications import Starlette
@@ -12,7 +12,7 @@ from starlette.routing import Route
 import starlette_sse
 from benchmarks.contestants.contestant import Contestant, Queues
 from benchmarks.contestants.peers import items
-from benchmarks.payload import CHANNEL, HELLO, NAME, text
+from benchmarks.payload import CHANNEL, HELLO, NAME, Published
 from benchmarks.quiet import quieten
 from starlette_sse import Broker, ChannelEndpoint, EventSourceResponse, ServerSentEvent, SSEEndpoint
 
@@ -21,12 +21,16 @@ __all__ = ["channel", "generator", "response"]
 quieten()
 
 
-def event(number: int) -> ServerSentEvent:
-    return ServerSentEvent(data=text(number), event=NAME, id=str(number))
+def event(number: int, data: str) -> ServerSentEvent:
+    return ServerSentEvent(data=data, event=NAME, id=str(number))
 
 
 def app_of(endpoint: Any) -> Starlette:
     return Starlette(routes=[Route("/", endpoint)], lifespan=starlette_sse.lifespan)
+
+
+async def drain() -> None:
+    starlette_sse.drain()
 
 
 def generator(ping: float) -> Contestant:
@@ -45,11 +49,11 @@ def generator(ping: float) -> Contestant:
             finally:
                 queues.leave(queue)
 
-    async def publish(numbers: Sequence[int]) -> None:
-        for number in numbers:
-            queues.put(event(number))
+    async def publish(events: Published) -> None:
+        for number, data in events:
+            queues.put(event(number, data))
 
-    return Contestant(app=app_of(Feed), publish=publish)
+    return Contestant(app=app_of(Feed), publish=publish, more={"drain": drain})
 
 
 def response(ping: float) -> Contestant:
@@ -59,9 +63,9 @@ def response(ping: float) -> Contestant:
     async def endpoint(request: Request) -> EventSourceResponse:
         return EventSourceResponse(items(queues, {"data": HELLO}), ping=ping)
 
-    async def publish(numbers: Sequence[int]) -> None:
-        for number in numbers:
-            queues.put(event(number))
+    async def publish(events: Published) -> None:
+        for number, data in events:
+            queues.put(event(number, data))
 
     return Contestant(app=app_of(endpoint), publish=publish)
 
@@ -77,8 +81,8 @@ def channel(ping: float) -> Contestant:
         async def channels(self, request: Request) -> list[str]:
             return [CHANNEL]
 
-    async def publish(numbers: Sequence[int]) -> None:
-        for number in numbers:
-            await made.publish(CHANNEL, ServerSentEvent(data=text(number), event=NAME))
+    async def publish(events: Published) -> None:
+        for _, data in events:
+            await made.publish(CHANNEL, ServerSentEvent(data=data, event=NAME))
 
-    return Contestant(app=app_of(Feed), publish=publish)
+    return Contestant(app=app_of(Feed), publish=publish, more={"drain": drain})

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 
 from starlette.types import Message, Receive, Scope, Send
 
 from benchmarks.contestants.contestant import Contestant, Queues
-from benchmarks.payload import HELLO, NAME, text
+from benchmarks.payload import HELLO, NAME, Published
 
 __all__ = ["direct", "future", "queue"]
 
@@ -55,9 +55,9 @@ def direct(ping: float) -> Contestant:
         finally:
             sends.discard(send)
 
-    async def publish(numbers: Sequence[int]) -> None:
-        for number in numbers:
-            message = body(frame(text(number), number))
+    async def publish(events: Published) -> None:
+        for number, data in events:
+            message = body(frame(data, number))
             for send in tuple(sends):
                 await send(message)
 
@@ -81,8 +81,8 @@ def future(ping: float) -> Contestant:
             frames, position = log[position:], len(log)
             await send(body(frames[0] if len(frames) == 1 else b"".join(frames)))
 
-    async def publish(numbers: Sequence[int]) -> None:
-        log.extend(frame(text(number), number) for number in numbers)
+    async def publish(events: Published) -> None:
+        log.extend(frame(data, number) for number, data in events)
         woken = waiting[:]
         waiting.clear()
         for each in woken:
@@ -105,8 +105,8 @@ def queue(ping: float) -> Contestant:
         finally:
             queues.leave(own)
 
-    async def publish(numbers: Sequence[int]) -> None:
-        for number in numbers:
-            queues.put(frame(text(number), number))
+    async def publish(events: Published) -> None:
+        for number, data in events:
+            queues.put(frame(data, number))
 
     return Contestant(app=app_of(stream), publish=publish)
