@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-if TYPE_CHECKING:
-    from trio.testing import MockClock
+from starlette_sse.exceptions import ConfigurationError, MissingDependencyError
 
+if TYPE_CHECKING:
     from starlette_sse.testing import SSETestClient
     from starlette_sse.testing.logs import CapturedLogs
 
@@ -38,13 +38,19 @@ def sse_logs() -> Iterator[CapturedLogs]:
 
 
 @pytest.fixture
-def virtual_clock(anyio_backend: tuple[str, dict[str, Any]]) -> MockClock:
+def virtual_clock(anyio_backend: Any) -> Any:
     """Run the test on trio with a clock that jumps whenever everybody waits, so that hours take no time.
 
-    Ask for it in a test, or by ``pytestmark = pytest.mark.usefixtures("virtual_clock")`` in a module. The clock's
-    time is ``anyio.current_time()``. Such a test must not wait for a thread, a socket or a process.
+    Ask for it in a test, or by ``pytestmark = pytest.mark.usefixtures("virtual_clock")`` in a module. It is trio's
+    :class:`~trio.testing.MockClock`, and its time is ``anyio.current_time()``. Such a test must not wait for a thread,
+    a socket or a process.
     """
-    clock: MockClock = anyio_backend[1]["clock"]
+    clock = anyio_backend[1].get("clock") if isinstance(anyio_backend, tuple) else None
+    if clock is None:
+        raise ConfigurationError(
+            "the test asks for virtual_clock and chooses an anyio_backend without one; leave out either, or choose "
+            '("trio", {"clock": MockClock(autojump_threshold=0)})'
+        )
     return clock
 
 
@@ -61,7 +67,5 @@ def virtual_backend() -> tuple[str, dict[str, Any]]:
     try:
         from trio.testing import MockClock  # noqa: PLC0415 - trio is optional
     except ModuleNotFoundError as error:
-        from starlette_sse.exceptions import MissingDependencyError  # noqa: PLC0415 - only for this error
-
         raise MissingDependencyError("the virtual_clock fixture needs trio: pip install trio") from error
     return "trio", {"clock": MockClock(autojump_threshold=0)}

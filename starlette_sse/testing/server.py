@@ -39,6 +39,7 @@ class Server:
         self._app = app
         self._lifespan = Lifespan(app) if lifespan else None
         self._raises = raise_app_exceptions
+        self._opened = False
         self._close_grace = close_grace
         self._tasks: TaskGroup | None = None
         self._unsettled: list[Exchange] = []
@@ -50,6 +51,9 @@ class Server:
         return domain
 
     async def __aenter__(self) -> Self:
+        if self._opened:
+            raise RuntimeError("a client is opened once; make another one for the next time")
+        self._opened = True
         tasks = self._tasks = await anyio.create_task_group().__aenter__()
         try:
             if self._lifespan is not None:
@@ -69,7 +73,7 @@ class Server:
             return
         problems: list[Exception] = []
         try:
-            if exc is None or isinstance(exc, Exception):
+            if not isinstance(exc, (GeneratorExit, KeyboardInterrupt, anyio.get_cancelled_exc_class())):
                 problems = await self._shut_down(tell_forgotten=exc is None)
         finally:
             await self._end(tasks)

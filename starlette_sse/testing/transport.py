@@ -143,9 +143,9 @@ class ExchangeStream:
     async def __anext__(self) -> bytes:
         name = self._exchange.name
         with anyio.move_on_after(self._timeout):
-            while (chunk := await self._exchange.take()) is not None:
-                if chunk.data:
-                    return chunk.data
+            chunk = await self._exchange.take()
+            if chunk is not None:
+                return chunk.data
             if self._exchange.complete:
                 raise StopAsyncIteration
             error = self._library.RemoteProtocolError(f"{name} broke off before its body was complete")

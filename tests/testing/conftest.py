@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from starlette_sse.testing import plugin
-
 
 def pytest_configure(config: pytest.Config) -> None:
-    if not config.pluginmanager.is_registered(plugin):
-        config.pluginmanager.register(plugin, "starlette_sse")
+    config.pluginmanager.import_plugin("starlette_sse.testing.plugin")

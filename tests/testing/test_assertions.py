@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -14,6 +15,7 @@ from starlette.routing import Route
 
 from starlette_sse import ConfigurationError, ServerSentEvent, SSEEndpoint
 from starlette_sse.broker import Broker
+from starlette_sse.eventloop import current_event_loop
 from starlette_sse.testing import (
     ReceivedEvent,
     SSETestClient,
@@ -208,18 +210,27 @@ async def test_a_task_that_is_left_running_is_named() -> None:
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_a_task_that_an_app_started_and_lost_is_found(anyio_backend: str) -> None:
     """asyncio lets an app leave tasks behind; one that is about to end does not count."""
-    lost: list[asyncio.Task[None]] = []
+    tasks: list[asyncio.Task[None]] = []
 
     async def careless(connection: Connection) -> None:
-        ending = asyncio.create_task(asyncio.sleep(3600), name="ending")
-        lost.append(asyncio.create_task(anyio.sleep_forever(), name="lost"))
+        tasks.extend(asyncio.create_task(anyio.sleep_forever(), name=name) for name in ("lost", "ending"))
         await connection.event("one")
-        ending.cancel()
 
     with pytest.raises(StillRunningError, match=r"left running: the task lost$"):
-        async with nothing_left_running(), SSETestClient(until_gone(careless)) as client, client.stream("/") as stream:
-            await stream.read()
-    lost[0].cancel()
+        async with nothing_left_running():
+            async with SSETestClient(until_gone(careless)) as client, client.stream("/") as stream:
+                await stream.read()
+            tasks[1].cancel()
+    tasks[0].cancel()
+
+
+@pytest.mark.anyio
+async def test_trios_system_tasks_do_not_count() -> None:
+    """They belong to the run, as the one that serves the package's timers."""
+    async with nothing_left_running():
+        loop = current_event_loop()
+        loop.call_at(loop.time() + 3600, lambda: None)
+        await anyio.lowlevel.checkpoint()
 
 
 @pytest.mark.anyio

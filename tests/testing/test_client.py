@@ -78,9 +78,9 @@ async def test_a_stream_can_be_asked_for_by_any_method_with_a_body() -> None:
 
 async def test_paths_and_whole_urls_reach_the_app_decoded() -> None:
     """What a browser would encode is encoded, and the app gets it decoded; a fragment stays with the client."""
-    asked = await ask(url="http://other:8080/echo/caf%C3%A9/naïve?q=ü#part")
+    asked = await ask(url="http://other:8080/echo/caf%C3%A9/naïve?q=ü#part", params={"p": 1}, headers={"X-Name": "ü"})
     assert (asked["path"], asked["headers"]["host"]) == ("/echo/café/naïve", "other:8080")
-    assert asked["query"] == "q=%C3%BC"
+    assert (asked["query"], asked["headers"]["x-name"]) == ("q=%C3%BC&p=1", "ü")
 
 
 async def test_each_stream_may_come_from_a_client_of_its_own() -> None:
@@ -441,6 +441,30 @@ async def test_a_stream_that_was_awaited_is_ended_by_aclose() -> None:
         await client.stream("/never-opened").aclose()
 
 
+async def test_a_client_is_opened_once() -> None:
+    """Its app's lifespan has run, so the next time needs another one."""
+    client = SSETestClient(clock)
+    async with client:
+        pass
+    with pytest.raises(RuntimeError, match="a client is opened once"):
+        await client.__aenter__()
+
+
+async def test_a_test_runners_own_exception_leaves_the_client_in_order() -> None:
+    """What pytest.fail and pytest.skip raise is no Exception; the app shuts down all the same."""
+    steps = []
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        yield
+        steps.append("shut down")
+
+    with pytest.raises(pytest.fail.Exception, match="by the test"):
+        async with SSETestClient(Starlette(lifespan=lifespan)):
+            pytest.fail("by the test")
+    assert steps == ["shut down"]
+
+
 async def test_a_cancelled_test_cancels_the_app() -> None:
     """A timeout around the whole test ends it, apps and lifespan included, without waiting for them."""
     async with anyio.create_task_group():
@@ -533,6 +557,23 @@ async def test_the_app_gets_time_to_clean_up_after_the_disconnect() -> None:
             assert steps == ["cleaned up"]
             assert await stream.closed() is Ending.DISCONNECTED
             assert steps == ["cleaned up"] * 2
+
+
+async def test_a_send_that_waits_for_the_client_returns_when_it_goes() -> None:
+    """On real servers the app hears nothing of it from send, before or after; it has to receive."""
+    sent = []
+
+    async def talk(connection: Connection) -> None:
+        await connection.start()
+        for number in range(3):
+            await connection.event(str(number))
+            sent.append(number)
+
+    async with SSETestClient(app(talk)) as client, client.stream("/") as stream:
+        await stream.next_event()
+        stream.disconnect()
+        assert await stream.closed() is Ending.DISCONNECTED
+    assert sent == [0, 1, 2]
 
 
 async def test_the_request_is_over_for_the_app_when_its_response_is() -> None:

@@ -100,7 +100,7 @@ def run_pytest(folder: Path, *options: str, **files: str) -> str:
     """Run pytest on files of a user's project, with the plugin as its installation registers it."""
     for name, text in files.items():
         (folder / f"{name}.py").write_text(textwrap.dedent(text))
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:starlette_sse", "-q", *options]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", *options]
     command += ["-p", "starlette_sse.testing.plugin", str(folder)]
     ran = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment(), check=False)
     return ran.stdout + ran.stderr
@@ -124,6 +124,7 @@ def test_the_virtual_clock_wins_over_the_projects_own_event_loops(tmp_path: Path
         test_them="""
             import anyio
             import pytest
+            from trio.testing import MockClock
 
             pytestmark = pytest.mark.anyio
 
@@ -134,9 +135,18 @@ def test_the_virtual_clock_wins_over_the_projects_own_event_loops(tmp_path: Path
             @pytest.mark.usefixtures("virtual_clock")
             async def test_virtual(hours):
                 await anyio.sleep(hours * 3600)
+
+            @pytest.mark.parametrize("anyio_backend", [("trio", {"clock": MockClock(rate=1000.0)})])
+            async def test_on_a_clock_of_its_own(virtual_clock):
+                assert virtual_clock.rate == 1000.0
+
+            @pytest.mark.parametrize("anyio_backend", ["trio", ("trio", {})])
+            async def test_on_no_clock(virtual_clock):
+                pass
         """,
     )
-    assert "4 passed" in output, output
+    assert "5 passed, 2 errors" in output, output
+    assert "the test asks for virtual_clock and chooses an anyio_backend without one" in output, output
 
 
 def test_without_trio_the_virtual_clock_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
