@@ -94,15 +94,15 @@ class Deadlines:
         self._writer.last_write -= self._head_start
         if settings.max_lifetime is not None:
             self._expires_at = now + settings.max_lifetime * random.uniform(0.8, 1.0)  # noqa: S311
-        self.authorized()
-        # The alarm of the opening may ring a little early; that costs less than another alarm.
-        if min(self._expires_at, self._authorize_at) < math.inf:
             self._set_alarm()
+        # Else the alarm of the opening may ring a little early, which costs less than another.
+        self.authorized()
 
     def authorized(self) -> None:
         """Start the time until the next authorization."""
         if self._settings.authorize_interval is not None:
             self._authorize_at = self._loop.time() + self._settings.authorize_interval
+            self._set_alarm()
 
     def pinged(self) -> None:
         """Start the time until the next ping."""

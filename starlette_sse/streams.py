@@ -173,6 +173,12 @@ class Stream:
         return self._reason
 
     @property
+    def lag(self) -> float:
+        """For how many seconds the send that is under way has waited; 0.0 if the client keeps up."""
+        since = self._writer.sending_since
+        return 0.0 if since is None else max(0.0, self._loop.time() - since)
+
+    @property
     def longest_end(self) -> float:
         """How long the stream may take to end after :meth:`drain`, in seconds."""
         return self._settings.longest_end
@@ -232,6 +238,11 @@ class Stream:
                 except BaseException as exc:  # noqa: BLE001 - raised again after the cleanup
                     self._fail(exc)
                 await self._wind_up()
+            if self._domain.draining:
+                # A cancellation that the cleanup was shielded from shows here.
+                await checkpoint()
+        except BaseException as exc:  # noqa: BLE001 - raised below
+            self._interrupted = self._interrupted or exc
         finally:
             self._domain.leave(self)
         if self._interrupted is not None:
@@ -247,8 +258,7 @@ class Stream:
     async def _let_others_clean_up(self) -> None:
         # A server that shuts down by cancelling may drop all other requests when the first one has left (daphne does).
         if self._domain.draining:
-            with anyio.CancelScope(shield=True):
-                await self._domain.drained()
+            await self._step(self.longest_end, "the drain", self._domain.drained)
 
     # While the stream is open
 
@@ -370,16 +380,18 @@ class Stream:
         if self._producer is not None:
             self._producer.stop()
         if self._opened and reason not in ABRUPT and not self._stalled:
-            self._stalled = await self._bounded(self._settings.drain_grace, "the last frame", self._say_goodbye)
+            # Not shielded: whoever cancels now waits for cleanup, and not for a client.
+            grace = anyio.CancelScope(deadline=self._loop.time() + self._settings.drain_grace)
+            self._stalled = await self._bounded(grace, "the last frame", self._say_goodbye)
         if self._stalled or reason is CloseReason.SEND_TIMEOUT:
             abort_connection(self._receive)
         if reason is CloseReason.ERROR and self._error is not None:
             self._report(self._error, "events", propagates=not self._told)
-        if self._producer is not None and not self._producer.done:
+        if self._producer is not None:
             await self._close_producer(self._producer)
         if self._owner.cleans_up:
             timeout = self._settings.cleanup_timeout
-            await self._bounded(timeout, "on_disconnect", lambda: self._owner.stream_closed(reason))
+            await self._step(timeout, "on_disconnect", lambda: self._owner.stream_closed(reason))
         for observer in self._observers:
             observer.closed(self, reason, self._error)
 
@@ -400,40 +412,44 @@ class Stream:
             return None if reason is CloseReason.ERROR else b""
 
     async def _close_producer(self, producer: Producer) -> None:
+        if not producer.done:
+            await self._wait_for(producer)
+        if producer.cut:
+            self._report(TimeoutError("the cleanup of events() was cut by cleanup_timeout"), "events")
+        if producer.error not in (None, self._error, self._interrupted):
+            self._report(producer.error, "events")
+
+    async def _wait_for(self, producer: Producer) -> None:
         producer.stop_delivery()
         timeout = self._settings.cleanup_timeout
         if timeout is not None:
             producer.cut_at(self._loop.time() + timeout)
             # A generator that swallows even the cut is not waited for.
             timeout += CUT_MARGIN
-        await self._bounded(timeout, "events", lambda: self._closed(producer))
-        if producer.cut:
-            self._report(
-                TimeoutError(f"events() was cut after cleanup_timeout = {self._settings.cleanup_timeout} s"), "events"
-            )
-        if producer.error not in (None, self._error, self._interrupted):
-            self._report(producer.error, "events")
+        await self._step(timeout, "events", lambda: self._closed(producer))
 
     async def _closed(self, producer: Producer) -> None:
         while not producer.done:
             await self._source.pull()
 
-    async def _bounded(self, seconds: float | None, during: str, step: Callable[[], Awaitable[None]]) -> bool:
+    async def _step(self, seconds: float | None, during: str, step: Callable[[], Awaitable[None]]) -> bool:
+        deadline = math.inf if seconds is None else self._loop.time() + seconds
+        return await self._bounded(anyio.CancelScope(deadline=deadline, shield=True), during, step)
+
+    async def _bounded(self, scope: anyio.CancelScope, during: str, step: Callable[[], Awaitable[None]]) -> bool:
         """Take one step of the end, whatever has happened before it, and tell whether it was cut.
 
         What goes wrong is reported, and the end goes on.
         """
-        scope = anyio.CancelScope(shield=True)
         try:
             with scope:
-                scope.deadline = math.inf if seconds is None else self._loop.time() + seconds
                 await step()
         except Exception as exc:  # noqa: BLE001 - reported
             self._report(exc, during)
         except BaseException as exc:  # noqa: BLE001 - raised again by run
             self._interrupted = self._interrupted or exc
         if scope.cancelled_caught:
-            self._report(TimeoutError(f"{during} was cut after {seconds} s"), during)
+            self._report(TimeoutError(f"{during} was cut by its time limit"), during)
         return scope.cancelled_caught
 
     def _report(self, error: BaseException, during: str, *, propagates: bool = False) -> None:

@@ -169,3 +169,21 @@ async def test_sends_never_overlap() -> None:
     await Busy(scope, anyio.sleep_forever, send)  # type: ignore[arg-type]
     assert b": ping\r\n\r\n" in bodies
     assert [body for body in bodies if body.startswith(b"data")] == [f"data: {n}\r\n\r\n".encode() for n in range(50)]
+
+
+async def test_authorization_is_asked_again_and_again_on_a_silent_stream() -> None:
+    """Every interval has its own, also without pings and timeouts to ring for."""
+    times = []
+
+    class Guarded(Noting):
+        authorize_interval = 60.0
+        ping_interval = None
+        send_timeout = None
+
+        async def authorize(self, request: Request) -> None:
+            times.append(anyio.current_time())
+
+    async with serve(Guarded) as client, client.stream("/") as stream:
+        await stream.expect("first")
+        await stream.expect_silence(200)
+        assert [later - earlier for earlier, later in pairwise(times)] == pytest.approx([60.0] * 3)
