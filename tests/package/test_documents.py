@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ def compiled(document: Path, block: nodes.literal_block) -> Any:
     indented = re.compile("\n".join(rf"[ ]*{re.escape(line)}" if line else r"[ ]*" for line in text.split("\n")))
     found = indented.search(source)
     line = source[: found.start()].count("\n") if found else 0
-    tree = ast.increment_lineno(ast.parse(text), line)
+    tree = ast.increment_lineno(ast.parse(textwrap.dedent(text)), line)
     return compile(tree, str(document), "exec")
 
 
