@@ -28,6 +28,7 @@ from starlette_sse.exceptions import (
     SSEError,
 )
 from starlette_sse.observers import CloseReason
+from starlette_sse.registry import OpenStream, close, open_streams
 from starlette_sse.responses import EventSourceResponse
 
 __all__ = [
@@ -42,12 +43,15 @@ __all__ = [
     "InvalidEventError",
     "JSONServerSentEvent",
     "MissingDependencyError",
+    "OpenStream",
     "SSEEndpoint",
     "SSEError",
     "SendTimeoutError",
     "ServerSentEvent",
     "SlowReaderError",
     "Subscription",
+    "close",
     "drain",
     "lifespan",
+    "open_streams",
 ]

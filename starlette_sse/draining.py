@@ -18,7 +18,7 @@ import anyio
 
 from starlette_sse.eventloop import EventLoop, call_signal_handler, current_event_loop
 
-__all__ = ["Domain", "domain_of", "drain", "lifespan"]
+__all__ = ["Domain", "Drainable", "domain_of", "drain", "lifespan", "streams_by_loop"]
 
 #: Where :func:`lifespan` leaves its :class:`Domain` in the ASGI scope's ``state``.
 STATE_KEY = "starlette_sse"
@@ -47,7 +47,8 @@ class Domain:
         return len(self._streams)
 
     def __iter__(self) -> Iterator[Drainable]:
-        return iter(self._streams)
+        """Go through the streams that are open at this moment; any thread may."""
+        return iter(self._streams.copy())
 
     def join(self, stream: Drainable) -> None:
         """Count ``stream`` in; if the domain is draining, the stream is drained at once."""
@@ -64,7 +65,7 @@ class Domain:
 
     def dismiss(self) -> None:
         """Ask every open stream to say farewell and end; call it in the event loop of the streams."""
-        for stream in list(self._streams):
+        for stream in self:
             stream.drain()
 
     def drain(self) -> None:
@@ -156,6 +157,12 @@ class Process:
         with self._lock:
             self._install()
 
+    def streams(self) -> Iterator[tuple[EventLoop, Drainable]]:
+        for loop, domains in self._domains.items():
+            for domain in domains:
+                for stream in domain:
+                    yield loop, stream
+
     def drain(self) -> None:
         for loop, domains in self._domains.items():
             for domain in domains:
@@ -201,6 +208,11 @@ def _fallback_domain() -> FallbackDomain:
             _process.remove(loop, domain)
         domain = loop.locals[STATE_KEY] = FallbackDomain(loop)
     return domain
+
+
+def streams_by_loop() -> Iterator[tuple[EventLoop, Drainable]]:
+    """Go through the open streams of this process, each with its event loop; any thread may."""
+    return _process.streams()
 
 
 def drain() -> None:

@@ -110,6 +110,7 @@ class SSEEndpoint(HTTPEndpoint):
         super().__init__(scope, receive, send)
         #: Names this stream in the log and in its error event.
         self.connection_id = secrets.token_hex(8)
+        self._client_key = ""
         self._stream: Stream | None = None
 
     # Hooks
@@ -156,7 +157,10 @@ class SSEEndpoint(HTTPEndpoint):
         return self.come_back("draining")
 
     def client_key(self, request: Request) -> str:
-        """Return who counts as one client for the limits; the default is the client's address."""
+        """Return who counts as one client, for the limits and for :func:`~starlette_sse.close`.
+
+        The default is the client's address. Called once, before :meth:`authorize`.
+        """
         return request.client.host if request.client else ""
 
     # For hooks to use
@@ -225,11 +229,13 @@ class SSEEndpoint(HTTPEndpoint):
         domain, limit = domain_of(self.scope), self._configuration.limit
         if domain.draining:
             await self._refuse(request, DRAINING)
-        elif limit is None:
+            return
+        self._client_key = self.client_key(request)
+        if limit is None:
             await self._connect(request, domain)
         else:
             try:
-                with limit.place(self.client_key(request)):
+                with limit.place(self._client_key):
                     await self._connect(request, domain)
             except StreamRefusedError as exc:
                 await self._refuse(request, exc.refusal, exc.wait)
@@ -264,7 +270,7 @@ class SSEEndpoint(HTTPEndpoint):
             async with self._frame_source(request) as source:
                 self._stream = stream = Stream(
                     hooks,
-                    StreamIdentity(self.connection_id, type(self).__qualname__, self.scope.get("path", "")),
+                    self._identity(),
                     configuration.settings,
                     self.receive,
                     self.send,
@@ -283,6 +289,10 @@ class SSEEndpoint(HTTPEndpoint):
             raise
         finally:
             self._stream = None
+
+    def _identity(self) -> StreamIdentity:
+        kind = type(self)
+        return StreamIdentity(self.connection_id, kind.__qualname__, self.scope.get("path", ""), self._client_key, kind)
 
     async def _never_opened(self, hooks: EndpointHooks, error: BaseException) -> None:
         reason = CloseReason.ERROR if isinstance(error, Exception) else CloseReason.CANCELLED

@@ -5,9 +5,10 @@ Only observers log. They are called synchronously in the event loop, so they mus
 
 from __future__ import annotations
 
+import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -43,11 +44,17 @@ class CloseReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StreamIdentity:
-    """What names a stream in logs."""
+    """What names a stream in logs, and finds it in :func:`~starlette_sse.open_streams`."""
 
     connection_id: str
     endpoint: str
     path: str
+    client_key: str | None = field(default=None, repr=False)
+    """What the endpoint's ``client_key`` returned. It may be a secret, so it is never logged."""
+    kind: type[object] | None = None
+    """The endpoint's class."""
+    since: float = field(default_factory=time.time, compare=False)
+    """When the stream began, in seconds of Unix time."""
 
 
 class StreamFacts(Protocol):

@@ -1,0 +1,139 @@
+"""What is open in this process, for an admin page, and ending it from the app's side.
+
+Nothing is kept here: the streams are those that a shutdown would end.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from starlette_sse.draining import streams_by_loop
+from starlette_sse.eventloop import EventLoop
+from starlette_sse.exceptions import ConfigurationError
+from starlette_sse.observers import CloseReason
+from starlette_sse.streams import Stream
+
+__all__ = ["ANY", "OpenStream", "Selection", "close", "open_streams"]
+
+#: What a criterion is that was not given; None is more likely a mistake than a wish to close everything.
+ANY: Any = object()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenStream:
+    """One open stream, as it was when :func:`open_streams` was called."""
+
+    connection_id: str
+    """What names it in the log."""
+    endpoint: str
+    """The qualified name of its endpoint's class, or of the function that returned the response."""
+    path: str
+    """The path that was asked for, without the query."""
+    client_key: str | None
+    """What the endpoint's ``client_key`` returned; None for a response's stream."""
+    since: datetime
+    """When it began, in UTC."""
+    events: int
+    """How many events were sent."""
+    bytes_sent: int
+    """How many bytes of body were sent."""
+    lag: float
+    """For how many seconds the client has not taken what is being sent to it; 0.0 if it keeps up."""
+    reason: CloseReason | None
+    """Why it is ending; None while it is open."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Which streams are meant."""
+
+    client_key: str = ANY
+    endpoint: type[Any] = ANY
+    connection_id: str = ANY
+
+    def __post_init__(self) -> None:
+        if any(criterion is None for criterion in (self.client_key, self.connection_id)):
+            raise ConfigurationError("close() was given None; leave a criterion out to close whatever it may be")
+        if self.endpoint is not ANY and not isinstance(self.endpoint, type):
+            raise ConfigurationError(f"endpoint must be an endpoint's class, not {self.endpoint!r}")
+
+    def holds(self, stream: Stream) -> bool:
+        """Tell whether ``stream`` is open and one of those that are meant."""
+        identity = stream.identity
+        return (
+            stream.reason is None
+            and (self.client_key is ANY or identity.client_key == self.client_key)
+            and (self.connection_id is ANY or identity.connection_id == self.connection_id)
+            and (self.endpoint is ANY or (identity.kind is not None and issubclass(identity.kind, self.endpoint)))
+        )
+
+
+def open_streams() -> list[OpenStream]:
+    """Return the streams that are open in this process, those of responses included, the oldest first.
+
+    Any thread may call it. It takes some microseconds for each stream, and keeps no reference to any.
+    """
+    return sorted((described(stream) for _, stream in driven()), key=lambda stream: stream.since)
+
+
+def close(*, client_key: str = ANY, endpoint: type[Any] = ANY, connection_id: str = ANY) -> int:
+    """End streams of this process, with reason ``closed``, and return how many were asked to.
+
+    Those that meet every criterion that is given end; without any, all do. The client sees a clean end and, if it is
+    an ``EventSource``, comes back: to keep it away, let ``authorize`` refuse it from now on, and then close. Any
+    thread may call it; it does not wait for the streams' cleanup. Other processes of the app are reached by
+    :func:`starlette_sse.closing.close_everywhere`.
+
+    :param client_key: those of one client, as the endpoint's ``client_key`` tells them apart.
+    :param endpoint: those of an endpoint class and its subclasses.
+    :param connection_id: the one with this id, as :func:`open_streams` and the log tell it.
+    :raises ConfigurationError: a criterion is None, or ``endpoint`` is no class.
+    """
+    return end(Selection(client_key=client_key, endpoint=endpoint, connection_id=connection_id))
+
+
+def end(selection: Any) -> int:
+    """End the streams that ``selection`` holds, each in its own event loop."""
+    chosen: defaultdict[EventLoop, list[Stream]] = defaultdict(list)
+    for loop, stream in driven():
+        if selection.holds(stream):
+            chosen[loop].append(stream)
+    asked = 0
+    for loop, those in chosen.items():
+        try:
+            loop.call_soon_threadsafe(partial(end_all, those))
+        except RuntimeError:  # the loop was closed with its streams
+            continue
+        asked += len(those)
+    return asked
+
+
+def end_all(those: list[Stream]) -> None:
+    for stream in those:
+        stream.end(CloseReason.CLOSED)
+
+
+def driven() -> Iterator[tuple[EventLoop, Stream]]:
+    for loop, stream in streams_by_loop():
+        if isinstance(stream, Stream):
+            yield loop, stream
+
+
+def described(stream: Stream) -> OpenStream:
+    identity = stream.identity
+    return OpenStream(
+        connection_id=identity.connection_id,
+        endpoint=identity.endpoint,
+        path=identity.path,
+        client_key=identity.client_key,
+        since=datetime.fromtimestamp(identity.since, UTC),
+        events=stream.events,
+        bytes_sent=stream.bytes_sent,
+        lag=stream.lag,
+        reason=stream.reason,
+    )
