@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 __all__ = ["Backend", "Entry", "Gap", "Page", "Retention", "frame_of"]
 
 
+#: The least that a channel's history takes: one small event.
+LEAST_BYTES = 1024
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retention:
     """How much of each channel is kept: an event leaves when any one bound is reached, the newest by age only.
@@ -38,10 +42,10 @@ class Retention:
 
     def __post_init__(self) -> None:
         for name in ("history", "max_bytes"):
-            if getattr(self, name) is None:
-                raise ConfigurationError(f"{name} must be a whole number from 1: a log must have a bound")
-            check_count(name, getattr(self, name))
+            check_count(name, getattr(self, name), optional=False)
         check_seconds("max_age", self.max_age, optional=False)
+        if self.max_bytes < LEAST_BYTES:
+            raise ConfigurationError(f"max_bytes must be at least {LEAST_BYTES}; not {self.max_bytes!r}")
 
 
 class Entry:

@@ -103,6 +103,7 @@ class Broker:
     ) -> None:
         check_seconds("timeout", timeout, optional=False)
         check_name("prefix", prefix)
+        check_observers(observers)
         self._tally = Tally(tuple(observers))
         self._log = Log(Retention(history=history, max_age=max_age, max_bytes=max_bytes), self._tally)
         self._backend = url if isinstance(url, Backend) else backend_of(url, prefix, timeout)
@@ -200,6 +201,8 @@ class Broker:
             raise BrokerError("publish_from_thread would block this event loop: await broker.publish(...) instead")
         body = self._body(channel, event, key)
         portal = self._portal
+        if self._closed:
+            raise BrokerClosedError(f"the broker was closed; {ENTER}")
         try:
             if portal is not None:
                 return portal.call(self._append, channel, body, key)
@@ -342,6 +345,12 @@ def check_name(what: str, name: Any) -> None:
             name.encode()
         except UnicodeEncodeError as exc:
             raise ConfigurationError(f"{what} must be text that UTF-8 can carry; not {name!a}") from exc
+
+
+def check_observers(observers: Any) -> None:
+    """Check who wants to be told."""
+    if not isinstance(observers, Sequence) or not all(isinstance(observer, Observer) for observer in observers):
+        raise ConfigurationError(f"observers must be a sequence of Observer instances; not {observers!r:.200}")
 
 
 def check_event_loop(backend: Backend) -> None:

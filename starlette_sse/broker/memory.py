@@ -70,7 +70,8 @@ class MemoryBackend(Backend):
     async def _take_turn(self, size: int) -> None:
         # Readers that wait run before the log has forgotten what they were woken for; a burst still leaves in one send.
         retention = self._log.retention
-        self._turn += max(1.0, 2 * TURN / retention.history, 4 * TURN * size / retention.max_bytes)
-        if self._turn >= TURN:
+        share = max(1.0, 2 * TURN / retention.history, 4 * TURN * size / retention.max_bytes)
+        if self._turn + share > TURN:
             self._turn = 0.0
             await checkpoint()
+        self._turn += share

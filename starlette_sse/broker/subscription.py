@@ -66,9 +66,11 @@ class Subscription(AsyncIterator[Entry]):
         "_interrupted",
         "_log",
         "_loop",
+        "_notify",
         "_on_lag",
         "_owing",
         "_ready",
+        "_resting",
         "_seq",
         "_served",
         "_snapshot",
@@ -80,6 +82,7 @@ class Subscription(AsyncIterator[Entry]):
 
     _loop: EventLoop
     _waiter: Waiter
+    _notify: Callable[[], None]
 
     def __init__(
         self,
@@ -118,7 +121,8 @@ class Subscription(AsyncIterator[Entry]):
         self._owing = False
         # A page or a live event was had: what is missed from now on is the reader's own slowness.
         self._served = False
-        self._idle = False
+        # Whether a reader waits, and nobody has told it yet that there is something.
+        self._resting = self._idle = False
 
     # Its life
 
@@ -127,6 +131,7 @@ class Subscription(AsyncIterator[Entry]):
             raise BrokerError("a subscription is entered once; subscribe again for another reader")
         self._loop = await self._admit()
         self._waiter = self._loop.waiter()
+        self._notify = self._waiter.wake
         self._cursors = [Cursor(self, self._log.channel(name, None)) for name in self.channels]
         for cursor in self._cursors:
             cursor.channel.readers += 1
@@ -173,6 +178,30 @@ class Subscription(AsyncIterator[Entry]):
             await self._rest()
         if self._aside:
             return await self._pull_aside()
+        return self._take() if ready else b""
+
+    def take(self) -> bytes:
+        """Return the frames that a waiting :meth:`pull` would, and leave it waiting; for who was notified.
+
+        :returns: ``b""`` if nobody waits, or there is something that only :meth:`pull` can do.
+        """
+        if not self._resting or self._aside or not self._ready:
+            return b""
+        frame = self._take()
+        self._idle = not self.has_more
+        return frame
+
+    @property
+    def has_more(self) -> bool:
+        """Whether :meth:`pull` would not wait."""
+        return bool(self._ready) or self._aside
+
+    def notify(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` instead of waking :meth:`pull` when frames are ready; call it once entered."""
+        self._notify = callback
+
+    def _take(self) -> bytes:
+        ready = self._ready
         if len(ready) == 1:
             cursor = ready[0]
             channel = cursor.channel
@@ -186,7 +215,7 @@ class Subscription(AsyncIterator[Entry]):
                     self.delivered += 1
                     return entry.frame
             return self._take_joined(cursor)
-        return self._join_taken() if ready else b""
+        return self._join_taken()
 
     def wake(self) -> None:
         """Make a waiting :meth:`pull` return; call it in the subscription's event loop."""
@@ -212,7 +241,7 @@ class Subscription(AsyncIterator[Entry]):
         self._ready.append(cursor)
         if self._idle:
             self._idle = False
-            self._waiter.wake()
+            self._notify()
 
     def interrupt(self, reason: ResetReason) -> None:
         """Take note that continuity is broken: the reader gets one reset."""
@@ -302,13 +331,13 @@ class Subscription(AsyncIterator[Entry]):
     # The live path
 
     async def _rest(self) -> None:
-        if self._idle:
+        if self._resting:
             raise BrokerError("two tasks read one subscription; subscribe once for each")
-        self._idle = True
+        self._resting = self._idle = True
         try:
             await self._waiter.wait()
         finally:
-            self._idle = False
+            self._resting = self._idle = False
 
     def _take_joined(self, cursor: Cursor) -> bytes:
         """Take what is ready of the only channel that has news."""

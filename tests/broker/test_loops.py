@@ -1,0 +1,161 @@
+"""A broker outlives event loops, and belongs to one at a time."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import anyio
+import pytest
+
+from starlette_sse.broker import Broker
+from starlette_sse.exceptions import BrokerClosedError, BrokerError
+from tests.broker.reading import take, texts
+from tests.broker.redis_server import RedisServer
+
+LOOPS = ["asyncio", "trio"]
+
+
+@pytest.mark.parametrize("first", LOOPS)
+@pytest.mark.parametrize("second", LOOPS)
+def test_a_memory_broker_made_at_import_works_in_one_loop_after_another(first: str, second: str) -> None:
+    """A broker at module level serves test after test, each with a loop of its own, and keeps its log."""
+    broker = Broker(observers=())
+
+    async def publish() -> str:
+        async with broker.subscribe("a") as subscription:
+            event_id = await broker.publish("a", "x")
+            assert await texts(subscription, 1) == ["x"]
+            return event_id
+
+    async def resume(event_id: str) -> None:
+        async with broker.subscribe("a", event_id) as subscription:
+            await broker.publish("a", "y")
+            assert await texts(subscription, 1) == ["y"]
+
+    event_id = anyio.run(publish, backend=first)
+    anyio.run(resume, event_id, backend=second)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_memory_broker_can_be_entered_again(loop: str) -> None:
+    """Each lifespan has a log of its own: an id of the last one gives a reset, not another's events."""
+    broker = Broker(observers=())
+
+    async def live(after: str | None) -> str:
+        async with broker:
+            async with broker.subscribe("a", after) as subscription:
+                if after is not None:
+                    assert (await take(subscription, 1))[0].type == "stream-reset"
+                event_id = await broker.publish("a", "x")
+                assert await texts(subscription, 1) == ["x"]
+            assert broker.health().ok
+        assert not broker.health().ok
+        with pytest.raises(BrokerClosedError):
+            await broker.publish("a", "x")
+        return event_id
+
+    before = anyio.run(live, None, backend=loop)
+    after = anyio.run(live, before, backend=loop)
+    assert before != after
+    assert broker.health().resets == 1
+
+
+def test_a_redis_broker_can_be_entered_again(shared_redis: RedisServer) -> None:
+    """The log is the server's, so it goes on."""
+    broker = Broker(shared_redis.url, prefix="again", observers=())
+
+    async def live(after: str | None) -> str:
+        async with broker, broker.subscribe("a", after) as subscription:
+            event_id = await broker.publish("a", "x")
+            assert await texts(subscription, 1) == ["x"]
+            return event_id
+
+    after = None
+    for number in range(1, 4):
+        after = anyio.run(live, after)
+        assert after.endswith(f"-{number}")
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_broker_in_use_refuses_another_loop(loop: str) -> None:
+    """Two loops at once would corrupt the log; the error says what to do."""
+    broker = Broker(observers=())
+    ready, done = threading.Event(), threading.Event()
+
+    async def hold() -> None:
+        async with broker.subscribe("a"):
+            ready.set()
+            while not done.is_set():
+                await anyio.sleep(0.01)
+
+    def run() -> None:
+        anyio.run(hold, backend=loop)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert ready.wait(10)
+
+    async def use() -> None:
+        with pytest.raises(BrokerError, match="publish_from_thread"):
+            await broker.publish("a", "x")
+
+    anyio.run(use, backend=loop)
+    done.set()
+    thread.join(10)
+    anyio.run(broker.publish, "a", "x", backend=loop)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_entering_twice_is_refused(loop: str) -> None:
+    """A broker in the lifespans of two apps would be closed by the first; the error says to enter it once."""
+
+    async def use() -> None:
+        async with Broker(observers=()) as broker:
+            with pytest.raises(BrokerError, match="entered already"):
+                await broker.__aenter__()
+            assert await broker.publish("a", "x")
+
+    anyio.run(use, backend=loop)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_entering_keeps_what_was_published_before(loop: str) -> None:
+    """A memory broker that was used before its lifespan keeps its log."""
+
+    async def use() -> None:
+        broker = Broker(observers=())
+        event_id = await broker.publish("a", "x")
+        await broker.publish("a", "y")
+        async with broker, broker.subscribe("a", event_id) as subscription:
+            assert await texts(subscription, 1) == ["y"]
+
+    anyio.run(use, backend=loop)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_an_error_in_the_lifespan_comes_out_as_it_is(loop: str) -> None:
+    """The broker wraps nobody's error into a group."""
+
+    async def use() -> None:
+        async with Broker(observers=()):
+            raise LookupError("mine")
+
+    with pytest.raises(LookupError, match="mine"):
+        anyio.run(use, backend=loop)
+
+
+def test_nothing_is_left_running(shared_redis: RedisServer) -> None:
+    """When the broker is closed no task and no connection is left, whatever its subscriptions do."""
+
+    async def use() -> Any:
+        before = len(str(shared_redis.command("CLIENT", "LIST")).splitlines())
+        async with Broker(shared_redis.url, observers=()) as broker:
+            subscription = await broker.subscribe("a").__aenter__()
+            await broker.publish("a", "x")
+        await subscription.__aexit__(None, None, None)
+        with anyio.fail_after(5):
+            while len(shared_redis.command("CLIENT", "LIST").splitlines()) > before:
+                await anyio.sleep(0.01)
+
+    anyio.run(use)
