@@ -1,0 +1,200 @@
+"""What the README says is true: its tables have a row for everything there is, and its examples do what it tells."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from docutils import nodes
+
+from starlette_sse import Broker, ChannelEndpoint, CloseReason, ServerSentEvent, SSEEndpoint
+from starlette_sse.broker import ResetReason
+from starlette_sse.observers import Observer, StructlogObserver
+from starlette_sse.testing import Ending, SSETestClient
+from tests.broker.redis_server import running
+from tests.package.test_documents import ROOT, blocks, compiled, rendered
+
+README = ROOT / "README.rst"
+SAMPLE = ROOT / "tests" / "testing" / "test_sample.py"
+
+# What the README calls by a word instead of a literal.
+WORDS: dict[str, Callable[[Any], bool]] = {
+    "an event": lambda value: value is ServerSentEvent,
+    "none": lambda value: value is None,
+    "the log": lambda value: [type(observer) for observer in value] == [StructlogObserver],
+}
+
+# Answering a request by its method is Starlette's part.
+STARLETTES = {"dispatch", "method_not_allowed"}
+
+
+@cache
+def document() -> nodes.document:
+    return rendered(README)
+
+
+def table(heading: str) -> dict[str, list[str]]:
+    """Return the table whose first column has this heading: the other cells of each row by its first."""
+    for found in document().findall(nodes.table):
+        head, *rows = ([entry.astext() for entry in row.findall(nodes.entry)] for row in found.findall(nodes.row))
+        if head[0] == heading:
+            return {first: rest for first, *rest in rows}
+    raise AssertionError(f"no table has the heading {heading!r}")
+
+
+def names(heading: str) -> list[str]:
+    """Return the first column without what stands around a name, as in ``self.close()``."""
+    return [re.sub(r"^self\.|\(.*\)$", "", first) for first in table(heading)]
+
+
+def attributes(endpoint: type[SSEEndpoint]) -> list[str]:
+    return [name for name in endpoint.__annotations__ if not name.startswith("_")]
+
+
+def methods(kind: type[Any]) -> list[str]:
+    return [name for name, value in vars(kind).items() if inspect.isfunction(value) and not name.startswith("_")]
+
+
+def check_defaults(rows: dict[str, list[str]], actual: dict[str, Any]) -> None:
+    for name, (told, *_) in rows.items():
+        word = WORDS.get(told)
+        assert ast.literal_eval(told) == actual[name] if word is None else word(actual[name]), name
+
+
+def test_every_attribute_of_an_endpoint_has_a_row_with_its_default() -> None:
+    """The table is the class: nothing is missing, nothing is gone, no default is another."""
+    rows = table("Attribute")
+    assert list(rows) == attributes(SSEEndpoint)
+    check_defaults(rows, {name: getattr(SSEEndpoint, name) for name in rows})
+
+
+def test_every_public_method_of_an_endpoint_has_a_row() -> None:
+    """It is a hook, or for hooks to use; and a hook's row has its parameters."""
+    public = {name for name in vars(SSEEndpoint) if not name.startswith("_")} - {*attributes(SSEEndpoint), *STARLETTES}
+    hooks, helpers = names("Hook"), names("Name")
+    assert sorted([*hooks, *helpers]) == sorted(public | {"connection_id"})
+    for told, name in zip(table("Hook"), hooks, strict=True):
+        parameters = [*inspect.signature(getattr(SSEEndpoint, name)).parameters][1:]
+        assert told == f"{name}({', '.join(parameters)})"
+
+
+def test_the_hooks_that_are_async_are_those_that_the_readme_says() -> None:
+    """All but three."""
+    plain = {name for name in names("Hook") if not inspect.iscoroutinefunction(getattr(SSEEndpoint, name))}
+    assert plain == {"events", "ping_message", "client_key"}
+
+
+def test_everything_that_a_channel_endpoint_adds_has_a_row() -> None:
+    """Its attributes with their defaults, and its hooks."""
+    rows = table("Of ChannelEndpoint")
+    own = attributes(ChannelEndpoint)
+    assert [re.sub(r"\(\)$", "", name) for name in rows] == [*own, *methods(ChannelEndpoint)]
+    check_defaults({name: rows[name] for name in own}, {"on_lag": ChannelEndpoint.on_lag, "broker": None})
+
+
+def test_every_parameter_of_a_broker_has_a_row_with_its_default() -> None:
+    """The table is the constructor."""
+    parameters = inspect.signature(Broker).parameters
+    rows = table("Of Broker")
+    assert list(rows) == list(parameters)
+    check_defaults(rows, {name: parameter.default for name, parameter in parameters.items()})
+
+
+@pytest.mark.parametrize(("heading", "reasons"), [("Reason", CloseReason), ("Reset because", ResetReason)])
+def test_every_reason_has_a_row(heading: str, reasons: Iterable[str]) -> None:
+    """Those of a stream's end and those of a reset."""
+    assert sorted(table(heading)) == sorted(reasons)
+
+
+def test_every_happening_that_an_observer_hears_of_is_named() -> None:
+    """In the two sentences that list them."""
+    told = re.search(r"Its methods are (.*?)Broker\(observers", document().astext(), re.DOTALL)
+    assert told is not None
+    assert set(methods(Observer)) <= set(re.findall(r"\w+", told[1]))
+
+
+def test_the_sample_of_a_test_module_is_the_one_that_is_tested() -> None:
+    """The README has it word for word."""
+    assert SAMPLE.read_text().strip() in [block.astext() for block in blocks(README, "python")]
+
+
+# The examples
+
+
+@pytest.fixture(scope="module")
+def example() -> dict[str, Any]:
+    """Run the README down to the tests of the sample module, which have names of their own."""
+    namespace: dict[str, Any] = {"__name__": "README"}
+    for block in example_blocks():
+        exec(compiled(README, block), namespace)
+    return namespace
+
+
+def example_blocks() -> Iterator[nodes.literal_block]:
+    for block in blocks(README, "python"):
+        if block.astext().startswith('"""'):
+            return
+        if "fragment" not in block["classes"]:
+            yield block
+
+
+@pytest.mark.anyio
+async def test_the_job_goes_on_where_its_client_was(example: dict[str, Any]) -> None:
+    """It resumes by the id; a client that has seen all of it is told to stay away, and an unknown job is a 404."""
+    async with SSETestClient(example["Starlette"](routes=[example["jobs"]])) as client:
+        async with client.stream("/jobs/build", last_event_id="98") as stream:
+            await stream.expect({"id": "99"}, {"id": "100", "data": {"percent": 100}})
+            assert await stream.closed() is Ending.FINISHED
+            assert stream.retry == 3000
+        assert (await client.request("GET", "/jobs/build", last_event_id="100")).status_code == 204
+        assert (await client.request("GET", "/jobs/test")).status_code == 404
+
+
+@pytest.mark.anyio
+async def test_the_news_reach_a_client_that_was_away(example: dict[str, Any]) -> None:
+    """Published by the route, resumed by the id."""
+    async with SSETestClient(example["app"]) as client:
+        async with client.stream("/news/ch") as stream:
+            published = await client.request("POST", "/announce", json="snow")
+            await stream.expect({"data": "snow", "id": published.json()["id"]})
+        await client.request("POST", "/announce", json={"degrees": -3})
+        async with client.reconnect(stream) as again:
+            await again.expect({"data": {"degrees": -3}})
+
+
+@pytest.mark.anyio
+async def test_the_observer_counts_how_streams_end(example: dict[str, Any]) -> None:
+    """By endpoint and reason."""
+    app = example["Starlette"](routes=[example["Route"]("/", example["CountedClock"])])
+    async with SSETestClient(app) as client, client.stream("/") as stream:
+        await stream.next_event()
+    assert example["endings"].reasons["CountedClock", "client_gone"] > 0
+
+
+@pytest.mark.anyio
+async def test_a_sync_route_publishes_what_readers_get(example: dict[str, Any]) -> None:
+    """By the twin of publish, in FastAPI's worker thread."""
+    broker = example["News"].broker
+    async with broker, broker.subscribe("news") as reader, SSETestClient(example["api"]) as client:
+        answer = await client.request("POST", "/temperature", params={"degrees": 21.5})
+        entry = await anext(reader)
+        assert (entry.id, entry.event.data) == (answer.json(), '{"degrees":21.5}')
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_another_process_publishes_by_redis(example: dict[str, Any], tmp_path: Path) -> None:
+    """What it publishes reaches the readers of this one."""
+    with running(tmp_path) as server:
+        async with Broker(server.url) as broker, broker.subscribe("news") as reader:
+            event_id = await example["publish_from_a_worker"](server.url, "news", "from elsewhere")
+            entry = await anext(reader)
+            assert entry.id == event_id
+            assert entry.event is not None
+            assert entry.event.data == "from elsewhere"
