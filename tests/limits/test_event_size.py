@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 import pytest
 from starlette.requests import Request
 
 from starlette_sse import Broker, InvalidEventError, ServerSentEvent, SSEEndpoint
+from starlette_sse.observers import Observer
 from starlette_sse.testing import Ending, capture_logs
 from tests.streams.apps import serve
 
@@ -20,7 +21,7 @@ AROUND = 10
 
 class Sized(SSEEndpoint):
     max_event_bytes = 100
-    observers = ()
+    observers: Sequence[Observer] = ()
     item: Any = "x" * (100 - AROUND)
     closed: bool
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import anyio
@@ -22,8 +22,12 @@ EVENT_SOURCE = {"accept": "text/event-stream"}
 class Closed(SSEEndpoint):
     """Its one place is taken, or its one token, as the subclass says."""
 
-    observers = ()
-    headers = {"Access-Control-Allow-Origin": "https://example.org", "Cache-Control": "max-age=1", "X-Own": "yes"}
+    observers: Sequence[Observer] = ()
+    headers: Mapping[str, str] = {
+        "Access-Control-Allow-Origin": "https://example.org",
+        "Cache-Control": "max-age=1",
+        "X-Own": "yes",
+    }
 
     async def events(self, request: Request) -> AsyncIterator[Any]:
         yield "in"
@@ -151,7 +155,7 @@ async def test_a_server_that_drains_lets_nobody_in() -> None:
         state["starlette_sse"].drain()
         for headers, status in (({}, 503), (EVENT_SOURCE, 200)):
             visit = Visit(Full, headers=headers)
-            visit._scope["state"] = state
+            visit.scope["state"] = state
             await visit.run()
             assert visit.status == status
             assert b"draining" in visit.body

@@ -26,7 +26,7 @@ class Visit:
         left: anyio.Event | None = None,
     ) -> None:
         self._endpoint = endpoint
-        self._scope = {
+        self.scope: dict[str, Any] = {
             "type": "http",
             "method": "GET",
             "path": path,
@@ -41,7 +41,7 @@ class Visit:
 
     async def run(self) -> None:
         """Send the request and read all of the response."""
-        await self._endpoint(self._scope, self._receive, self._send)
+        await self._endpoint(self.scope, self._receive, self._send)
 
     async def _receive(self) -> Message:
         await self.left.wait()

@@ -28,7 +28,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"producers", "deadlines", "listeners"}),
     frozenset({"writers"}),
     frozenset({"broker"}),
-    frozenset({"limits", "draining", "observers", "error_events", "threads", "headers", "attributes"}),
+    frozenset({"limits", "draining", "observers", "error_events", "threads", "headers", "attributes", "sockets"}),
     frozenset({"events", "decoding"}),
     frozenset({"fields", "jsontext"}),
     frozenset({"exceptions", "eventloop"}),
