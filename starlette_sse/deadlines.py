@@ -62,6 +62,7 @@ class Deadlines:
         "_loop",
         "_on_due",
         "_settings",
+        "_stopped",
         "_writer",
     )
 
@@ -78,6 +79,7 @@ class Deadlines:
         self._expires_at = math.inf
         self._authorize_at = math.inf
         self._give_up_at = math.inf
+        self._stopped = False
 
     def opening(self) -> None:
         """Watch the send that opens the response."""
@@ -108,20 +110,24 @@ class Deadlines:
         """Start the time until the next ping."""
         self._last_ping = self._loop.time()
 
-    def grace_begins(self) -> None:
-        """Start the ``drain_grace``, unless it runs already."""
-        if self._give_up_at == math.inf:
-            self._give_up_at = self._loop.time() + self._settings.drain_grace
+    def grace_begins(self, seconds: float | None) -> None:
+        """Give the stream so long to end, if it has not less time already; None: any time."""
+        if seconds is not None and not self._stopped:
+            self._give_up_at = min(self._give_up_at, self._loop.time() + seconds)
             self._set_alarm()
 
     def stop(self) -> None:
         """Ring no more."""
+        self._stopped = True
+        self._cancel_alarm()
+
+    def _cancel_alarm(self) -> None:
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
 
     def _set_alarm(self) -> None:
-        self.stop()
+        self._cancel_alarm()
         due = self._next_due(self._loop.time())
         if due < math.inf:
             self._alarm = self._loop.call_at(due, self._ring)

@@ -68,7 +68,7 @@ class SSEEndpoint(HTTPEndpoint):
     """At shutdown: ``"close"`` ends the stream at once, ``"finish"`` lets :meth:`events` run out within the grace."""
 
     drain_grace: float = 5.0
-    """Seconds that ``"finish"`` allows, and that the last frame may take to be sent."""
+    """Seconds that ``"finish"`` allows, and that a last frame may take which the events did not end with."""
 
     max_connections: int | None = None
     """How many streams of this class may be open in this process."""

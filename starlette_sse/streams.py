@@ -30,6 +30,9 @@ __all__ = ["FrameSource", "Stream", "StreamOwner", "StreamSettings"]
 #: The client cannot be told any more, so what waits in ``send`` is not waited for.
 ABRUPT = frozenset({CloseReason.CLIENT_GONE, CloseReason.SEND_TIMEOUT, CloseReason.CANCELLED})
 
+#: The events ended by themselves: what was sent of them may still be on its way to a slow client.
+UNHURRIED = frozenset({CloseReason.FINISHED, CloseReason.ERROR})
+
 #: Seconds between cutting a generator and giving up on it.
 CUT_MARGIN = 1.0
 
@@ -96,6 +99,8 @@ class Stream:
         "_domain",
         "_encode",
         "_error",
+        "_goodbye",
+        "_hurried",
         "_interrupted",
         "_interruption",
         "_loop",
@@ -144,7 +149,8 @@ class Stream:
         self._interruption = self._loop.interruption()
         self._beside: list[Alarm] = []
         self._chores: set[Due] | None = None
-        self._opened = self._stalled = self._told = False
+        self._opened = self._stalled = self._told = self._hurried = False
+        self._goodbye: anyio.CancelScope | None = None
         self._reason: CloseReason | None = None
         self._error: BaseException | None = None
         self._interrupted: BaseException | None = None
@@ -192,17 +198,28 @@ class Stream:
         if reason in ABRUPT:
             self._interruption.interrupt()
         else:
-            self._deadlines.grace_begins()
+            self._deadlines.grace_begins(self._patience(reason))
         self._source.wake()
 
     def drain(self) -> None:
         """End the stream for a shutdown, now or when its events run out within the grace, as the policy says."""
-        if self._reason is None:
+        self._hurried = True
+        grace = self._settings.drain_grace
+        if self._goodbye is not None:
+            self._goodbye.deadline = min(self._goodbye.deadline, self._loop.time() + grace)
+        elif self._reason is not None:
+            self._deadlines.grace_begins(grace)
+        else:
             self._owner.drain_begins()
             if self._settings.drain_policy == "finish":
-                self._deadlines.grace_begins()
+                self._deadlines.grace_begins(grace)
             else:
                 self.end(CloseReason.DRAINING)
+
+    def _patience(self, reason: CloseReason) -> float | None:
+        """Return how long the last frame may take: as any other if the events ended by themselves."""
+        hurried = self._hurried or reason not in UNHURRIED
+        return self._settings.drain_grace if hurried else self._settings.send_timeout
 
     async def run(
         self,
@@ -381,8 +398,8 @@ class Stream:
             self._producer.stop()
         if self._opened and reason not in ABRUPT and not self._stalled:
             # Not shielded: whoever cancels now waits for cleanup, and not for a client.
-            grace = anyio.CancelScope(deadline=self._loop.time() + self._settings.drain_grace)
-            self._stalled = await self._bounded(grace, "the last frame", self._say_goodbye)
+            self._goodbye = anyio.CancelScope(deadline=self._deadline(self._patience(reason)))
+            self._stalled = await self._bounded(self._goodbye, "the last frame", self._say_goodbye)
         if self._stalled or reason is CloseReason.SEND_TIMEOUT:
             abort_connection(self._receive)
         if reason is CloseReason.ERROR and self._error is not None:
@@ -433,8 +450,10 @@ class Stream:
             await self._source.pull()
 
     async def _step(self, seconds: float | None, during: str, step: Callable[[], Awaitable[None]]) -> bool:
-        deadline = math.inf if seconds is None else self._loop.time() + seconds
-        return await self._bounded(anyio.CancelScope(deadline=deadline, shield=True), during, step)
+        return await self._bounded(anyio.CancelScope(deadline=self._deadline(seconds), shield=True), during, step)
+
+    def _deadline(self, seconds: float | None) -> float:
+        return math.inf if seconds is None else self._loop.time() + seconds
 
     async def _bounded(self, scope: anyio.CancelScope, during: str, step: Callable[[], Awaitable[None]]) -> bool:
         """Take one step of the end, whatever has happened before it, and tell whether it was cut.

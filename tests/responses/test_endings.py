@@ -341,6 +341,41 @@ async def test_a_send_that_fails_is_a_client_that_has_gone() -> None:
     assert content.notes == ["closed"]
 
 
+async def test_a_slow_client_gets_the_last_message_too() -> None:
+    """Without a ``send_timeout`` the end of the content may take any time: what was sent before is not cut off."""
+
+    def takes(message: Message) -> float:
+        return 0 if message.get("more_body", True) else 600
+
+    content = Content("x", pause=0)
+    exchange = await answer(EventSourceResponse(content(), ping=0, shutdown_grace_period=0.5), takes=takes)
+    assert exchange.complete
+    assert exchange.error is None
+
+
+async def test_the_send_timeout_covers_the_last_message() -> None:
+    """Nothing else does, so it is cut when that is over."""
+
+    def takes(message: Message) -> float:
+        return 0 if message.get("more_body", True) else 600
+
+    exchange = await answer(EventSourceResponse(Content(pause=0)(), ping=0, send_timeout=30), takes=takes)
+    assert not exchange.complete
+    assert exchange.took == pytest.approx(30 + 1)
+
+
+async def test_a_shutdown_does_not_wait_for_a_slow_clients_last_message() -> None:
+    """A stream that has ended already is hurried as well."""
+    response = EventSourceResponse(Content(pause=0)(), ping=0)
+    async with client_of(response) as client, client.stream("/") as stream:
+        stream.stall()
+        await anyio.sleep(100)
+        start = anyio.current_time()
+        client.drain()
+        assert await stream.closed() is Ending.CUT
+        assert anyio.current_time() - start == pytest.approx(5)
+
+
 # The app or the server ends it
 
 
