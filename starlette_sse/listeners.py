@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from types import MethodType
 from typing import Any
 
 from starlette.types import Message, Receive
 
 from starlette_sse.eventloop import Alarm, Tasks
+from starlette_sse.servers import is_uvicorns
 
 __all__ = ["listen"]
 
@@ -37,14 +37,6 @@ def listen(receive: Receive, tasks: Tasks, on_gone: OnGone) -> Alarm:
             on_gone(message, None)
 
     return tasks.start(run)
-
-
-def is_uvicorns(receive: Receive) -> bool:
-    """Tell whether ``receive`` is uvicorn's own, which waits for nothing but one asyncio future at a time.
-
-    Behind a middleware that wraps it, it may be anything.
-    """
-    return isinstance(receive, MethodType) and type(receive.__self__).__module__.startswith("uvicorn.protocols.http.")
 
 
 class CallbackListener:

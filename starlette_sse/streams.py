@@ -23,6 +23,8 @@ from starlette_sse.exceptions import SlowReaderError
 from starlette_sse.listeners import listen
 from starlette_sse.observers import CloseReason, Observer, StreamIdentity
 from starlette_sse.producers import Producer, bare
+from starlette_sse.servers import abort_connection
+from starlette_sse.sprints import Sprint
 from starlette_sse.writers import FrameWriter
 
 __all__ = ["FrameSource", "Stream", "StreamOwner", "StreamSettings"]
@@ -43,12 +45,22 @@ class FrameSource(Protocol):
     async def pull(self) -> bytes:
         """Wait for frames and return those that are ready, joined; ``b""`` after :meth:`wake` without any."""
 
+    def take(self) -> bytes:
+        """Return what a waiting :meth:`pull` would, but leave it waiting; ``b""`` if that must go on by itself."""
+
+    def notify(self, callback: Callable[[], None]) -> None:
+        """From now on call ``callback`` when frames are ready, in place of waking :meth:`pull`."""
+
     def wake(self) -> None:
         """Make a waiting :meth:`pull` return."""
 
     @property
+    def has_more(self) -> bool:
+        """Whether :meth:`pull` would not wait."""
+
+    @property
     def delivered(self) -> int:
-        """How many events :meth:`pull` has returned."""
+        """How many events :meth:`pull` and :meth:`take` have returned."""
 
 
 class StreamOwner(Protocol):
@@ -79,6 +91,8 @@ class NoFrames:
 
     __slots__ = ("_waiter", "delivered", "wake")
 
+    has_more = False
+
     def __init__(self, waiter: Waiter) -> None:
         self._waiter = waiter
         self.wake = waiter.wake
@@ -87,6 +101,12 @@ class NoFrames:
     async def pull(self) -> bytes:
         await self._waiter.wait()
         return b""
+
+    def take(self) -> bytes:
+        return b""
+
+    def notify(self, callback: Callable[[], None]) -> None:
+        """There are none."""
 
 
 class Stream:
@@ -291,19 +311,32 @@ class Stream:
         self._deadlines.opened()
         for observer in self._observers:
             observer.opened(self)
-        source, write = self._source, self._writer.write
+        source, writer = self._source, self._writer
+        if self._producer is None and writer.sends_plainly:
+            source.notify(partial(Sprint.of(self._loop).add, self))
         while self._reason is None:
             try:
                 frame = await source.pull()
             except SlowReaderError as exc:
                 self.end(CloseReason.SLOW_READER, exc)
                 return
+            await writer.finish()
             if frame:
-                await write(frame)
+                await writer.write(frame)
                 if self._watched:
                     self._tell_sent(len(frame))
             if self._chores:
                 await self._do_chores(self._chores)
+
+    def sprint(self) -> None:
+        """Send the frames that are ready without waking the stream's task, which takes over where that won't do."""
+        if self._reason is None and self._writer.sending_since is None:
+            frame = self._source.take()
+            if frame and self._writer.send_now(frame) and not self._source.has_more:
+                if self._watched:
+                    self._tell_sent(len(frame))
+                return
+        self._source.wake()
 
     def _on_gone(self, message: Message | None, error: BaseException | None) -> None:
         self.disconnect = message
@@ -406,6 +439,7 @@ class Stream:
             self._report(self._error, "events", propagates=not self._told)
         if self._producer is not None:
             await self._close_producer(self._producer)
+        self._writer.abandon()
         if self._owner.cleans_up:
             timeout = self._settings.cleanup_timeout
             await self._step(timeout, "on_disconnect", lambda: self._owner.stream_closed(reason))
@@ -474,14 +508,3 @@ class Stream:
     def _report(self, error: BaseException, during: str, *, propagates: bool = False) -> None:
         for observer in self._observers:
             observer.failed(self, error, during=during, propagates=propagates)
-
-
-def abort_connection(receive: Receive) -> None:
-    """Free a connection whose client reads nothing, on uvicorn; elsewhere do nothing.
-
-    Uvicorn closes the transport when the app returns, and a transport that is closed waits until its buffer is
-    read: the connection would stay, and hold up the server's shutdown, for as long as the client likes.
-    """
-    abort = getattr(getattr(getattr(receive, "__self__", None), "transport", None), "abort", None)
-    if callable(abort):
-        abort()

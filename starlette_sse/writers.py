@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from starlette.types import Message, Send
 
+from starlette_sse.driving import Resumed
 from starlette_sse.eventloop import EventLoop, Waiter
+from starlette_sse.servers import sends_plainly
 
 __all__ = ["FrameWriter"]
 
@@ -19,7 +22,17 @@ class FrameWriter:
     :param on_gone: called with what ``send`` raised. Servers raise what they like when the client has gone, or nothing.
     """
 
-    __slots__ = ("_loop", "_next", "_send", "_time", "bytes_sent", "last_write", "on_gone", "sending_since")
+    __slots__ = (
+        "_loop",
+        "_next",
+        "_send",
+        "_time",
+        "_unfinished",
+        "bytes_sent",
+        "last_write",
+        "on_gone",
+        "sending_since",
+    )
 
     def __init__(self, loop: EventLoop, send: Send, on_gone: Callable[[BaseException], None]) -> None:
         self._loop = loop
@@ -27,10 +40,16 @@ class FrameWriter:
         self._send = send
         self.on_gone = on_gone
         self._next: Waiter | None = None
+        self._unfinished: Resumed | None = None
         self.bytes_sent = 0
         self.last_write = self._time()
         #: When the send that is under way began; nobody may write before :meth:`open` has ended.
         self.sending_since: float | None = self.last_write
+
+    @property
+    def sends_plainly(self) -> bool:
+        """Whether :meth:`send_now` may be used."""
+        return sends_plainly(self._send)
 
     async def open(self, start: Message, opening: bytes) -> None:
         """Start the response, with the first bytes of its body.
@@ -77,8 +96,47 @@ class FrameWriter:
             self.sending_since = self._time()
             waiter.wake()
 
+    def send_now(self, frame: bytes) -> bool:
+        """Send ``frame`` from a callback, and tell whether that is done; if not, :meth:`finish` has to be awaited.
+
+        For a ``send`` that needs no task to run in.
+        """
+        self.sending_since = self.last_write = self._time()
+        sending: Any = self._send({"type": "http.response.body", "body": frame, "more_body": True})
+        try:
+            self._unfinished = Resumed(sending, sending.send(None))
+        except StopIteration:
+            self.bytes_sent += len(frame)
+            self.sending_since = None
+        except Exception as exc:  # noqa: BLE001 - told to on_gone
+            self.sending_since = None
+            self.on_gone(exc)
+        else:
+            self.bytes_sent += len(frame)
+            return False
+        return True
+
+    async def finish(self) -> None:
+        """Await the rest of what :meth:`send_now` has begun, if there is any."""
+        if self._unfinished is not None:
+            unfinished, self._unfinished = self._unfinished, None
+            try:
+                await unfinished
+            except Exception as exc:  # noqa: BLE001 - told to on_gone
+                self.on_gone(exc)
+            finally:
+                self.end()
+
+    def abandon(self) -> None:
+        """Leave a send where it is."""
+        if self._unfinished is not None:
+            self._unfinished.abandon()
+            self._unfinished = None
+
     async def turn(self) -> None:
         """Wait until nobody is writing and take the turn, which a write or :meth:`end` gives back."""
+        if self._unfinished is not None:
+            await self.finish()
         if self.sending_since is None:
             self.sending_since = self._time()
             return

@@ -178,7 +178,7 @@ class Subscription(AsyncIterator[Entry]):
             await self._rest()
         if self._aside:
             return await self._pull_aside()
-        return self._take() if ready else b""
+        return self._take_ready() if ready else b""
 
     def take(self) -> bytes:
         """Return the frames that a waiting :meth:`pull` would, and leave it waiting; for who was notified.
@@ -187,7 +187,7 @@ class Subscription(AsyncIterator[Entry]):
         """
         if not self._resting or self._aside or not self._ready:
             return b""
-        frame = self._take()
+        frame = self._take_ready()
         self._idle = not self.has_more
         return frame
 
@@ -200,7 +200,7 @@ class Subscription(AsyncIterator[Entry]):
         """Call ``callback`` instead of waking :meth:`pull` when frames are ready; call it once entered."""
         self._notify = callback
 
-    def _take(self) -> bytes:
+    def _take_ready(self) -> bytes:
         ready = self._ready
         if len(ready) == 1:
             cursor = ready[0]
@@ -229,7 +229,7 @@ class Subscription(AsyncIterator[Entry]):
                 await self._step_aside()
             elif self._ready:
                 self._at = Position(self._epoch, self._seq)
-                self._backlog.extend(self._take())
+                self._backlog.extend(self._take_entries())
         entry = self._next_of_backlog()
         self._come_back()
         return entry
@@ -357,11 +357,11 @@ class Subscription(AsyncIterator[Entry]):
         return frames
 
     def _join_taken(self) -> bytes:
-        entries = self._take()
+        entries = self._take_entries()
         self.delivered += len(entries)
         return b"".join([entry.frame for entry in entries])
 
-    def _take(self) -> list[Entry]:
+    def _take_entries(self) -> list[Entry]:
         """Take what is ready of all channels, in the log's order."""
         ready = self._ready.copy()
         if any(cursor.index < cursor.channel.first for cursor in ready):

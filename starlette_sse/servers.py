@@ -1,0 +1,50 @@
+"""What is known of particular servers, for speed and for what ASGI leaves out; any other server works without it."""
+
+from __future__ import annotations
+
+from types import FunctionType, MethodType
+from typing import Any
+
+from starlette.types import Receive, Send
+
+__all__ = ["abort_connection", "is_uvicorns", "sends_plainly"]
+
+#: Starlette's own wrappers, which only note that a response has started.
+WRAPPERS = frozenset(
+    {
+        ("starlette._exception_handler", "wrap_app_handling_exceptions.<locals>.wrapped_app.<locals>.sender"),
+        ("starlette.middleware.errors", "ServerErrorMiddleware.__call__.<locals>._send"),
+    }
+)
+
+
+def is_uvicorns(function: Receive | Send) -> bool:
+    """Tell whether ``receive`` or ``send`` is uvicorn's own, which waits for one asyncio future at a time.
+
+    It needs no task to be awaited in. Behind a middleware that wraps it, it may be anything.
+    """
+    return isinstance(function, MethodType) and type(function.__self__).__module__.startswith("uvicorn.protocols.http.")
+
+
+def sends_plainly(send: Send) -> bool:
+    """Tell whether ``send`` is uvicorn's, behind nothing but what every Starlette app has."""
+    while isinstance(send, FunctionType) and (send.__module__, send.__qualname__) in WRAPPERS:
+        send = wrapped_by(send)
+    return is_uvicorns(send)
+
+
+def wrapped_by(wrapper: FunctionType) -> Any:
+    """Return the ``send`` that a wrapper calls."""
+    names = wrapper.__code__.co_freevars
+    return wrapper.__closure__[names.index("send")].cell_contents if wrapper.__closure__ and "send" in names else None
+
+
+def abort_connection(receive: Receive) -> None:
+    """Free a connection whose client reads nothing, on uvicorn; elsewhere do nothing.
+
+    Uvicorn closes the transport when the app returns, and a transport that is closed waits until its buffer is
+    read: the connection would stay, and hold up the server's shutdown, for as long as the client likes.
+    """
+    abort = getattr(getattr(getattr(receive, "__self__", None), "transport", None), "abort", None)
+    if callable(abort):
+        abort()
