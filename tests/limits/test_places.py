@@ -125,8 +125,9 @@ async def test_a_place_is_free_again_only_after_the_cleanup() -> None:
         await anyio.sleep(4.0)
         await second.run()
         await anyio.sleep(2.0)
+        tasks.start_soon(third.run)
+        await anyio.sleep(1.0)
         third.left.set()
-        await third.run()
     assert [first.status, second.status, third.status] == [200, 503, 200]
 
 
