@@ -18,7 +18,8 @@ from starlette_sse.broker import ResetReason
 from starlette_sse.observers import Observer, StructlogObserver
 from starlette_sse.testing import Ending, SSETestClient
 from tests.broker.redis_server import running
-from tests.package.test_documents import ROOT, blocks, compiled, rendered
+from tests.package.test_documents import blocks, compiled, rendered
+from tests.servers.processes import ROOT
 
 README = ROOT / "README.rst"
 SAMPLE = ROOT / "tests" / "testing" / "test_sample.py"
@@ -124,6 +125,15 @@ def test_the_sample_of_a_test_module_is_the_one_that_is_tested() -> None:
     assert SAMPLE.read_text().strip() in [block.astext() for block in blocks(README, "python")]
 
 
+def test_the_files_that_the_readme_refers_to_are_there() -> None:
+    """Documents and pictures of this repository."""
+    uris = [found["refuri"] for found in document().findall(nodes.reference) if "refuri" in found]
+    uris += [found["uri"] for found in document().findall(nodes.image)]
+    own = [uri for uri in uris if not re.match(r"\w+:", uri)]
+    assert own
+    assert [uri for uri in own if not (ROOT / uri).is_file()] == []
+
+
 # The examples
 
 
@@ -166,6 +176,21 @@ async def test_the_news_reach_a_client_that_was_away(example: dict[str, Any]) ->
         await client.request("POST", "/announce", json={"degrees": -3})
         async with client.reconnect(stream) as again:
             await again.expect({"data": {"degrees": -3}})
+
+
+@pytest.mark.anyio
+async def test_a_client_that_is_logged_out_has_no_stream(example: dict[str, Any]) -> None:
+    """The list shows its stream, and then it ends."""
+    routes = [example["Route"]("/", example["Clock"]), example["Route"]("/streams", example["list_streams"])]
+    app = example["Starlette"](routes=routes, lifespan=example["starlette_sse"].lifespan)
+    async with SSETestClient(app, scope={"client": ("10.0.0.1", 1)}) as client, client.stream("/") as stream:
+        await stream.next_event()
+        listed = (await client.request("GET", "/streams")).json()
+        assert [line.split()[0] for line in listed] == ["/"]
+        assert example["log_out"]("10.0.0.2") == 0
+        assert example["log_out"]("10.0.0.1") == 1
+        assert await stream.closed() is Ending.FINISHED
+        assert stream.close_reason is CloseReason.CLOSED
 
 
 @pytest.mark.anyio
