@@ -20,6 +20,9 @@ from starlette_sse.error_events import error_event
 
 __all__ = ["JobBoard", "Jobs", "start_job"]
 
+#: Seconds between two steps forward.
+PACE = 0.12
+
 STEPS = ("fetch", "convert", "upload")
 
 
@@ -76,7 +79,7 @@ class JobBoard:
         for step in STEPS:
             while job["steps"][step] < 100:
                 await self._publish(job)
-                await anyio.sleep(0.12)
+                await anyio.sleep(PACE)
                 job["steps"][step] = min(100, job["steps"][step] + random.randint(4, 9))
                 if fails and step == "convert" and job["steps"][step] > 50:
                     raise RuntimeError("the converter met a file that it cannot read")
