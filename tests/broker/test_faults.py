@@ -38,11 +38,14 @@ class Scene:
         ]
         self.published = anyio.Event()
         self.stopped = False
+        self.publishing = 0
 
     async def publish(self, number: int) -> None:
         """Publish until the scene ends."""
+        self.publishing += 1
         for n in count():
             if self.stopped:
+                self.publishing -= 1
                 return
             event_id = await self.ledger.publish(self.brokers[number % 2], CHANNELS[(number + n) % 3])
             if event_id is None:
@@ -69,12 +72,14 @@ class Scene:
         """Stop publishing, and let every client have everything."""
         self.stopped = True
         with anyio.fail_after(20):
+            while self.publishing:
+                await anyio.sleep(0.01)
             for channel in CHANNELS:
                 while await self.ledger.publish(self.brokers[0], channel) is None:
                     await anyio.sleep(0.05)
             for client in self.clients:
                 last = [position for name, position, _ in self.ledger.events if name in client.channels][-1]
-                while (place := Position.parse(client.last_event_id)) is None or place != last:
+                while Position.parse(client.last_event_id) != last:
                     await anyio.sleep(0.01)
 
     def check(self) -> None:

@@ -37,6 +37,19 @@ def test_a_memory_broker_made_at_import_works_in_one_loop_after_another(first: s
     anyio.run(resume, event_id, backend=second)
 
 
+def test_ages_go_on_in_another_event_loop() -> None:
+    """Every loop has a clock of its own, and the log's does not jump between them."""
+    broker = Broker(observers=())
+
+    async def now() -> float:
+        await broker.publish("a", "x")
+        return broker._log.now()
+
+    times = [anyio.run(now, backend=loop) for loop in (*LOOPS, *LOOPS)]
+    assert times == sorted(times)
+    assert times[-1] - times[0] < 60
+
+
 @pytest.mark.parametrize("loop", LOOPS)
 def test_a_memory_broker_can_be_entered_again(loop: str) -> None:
     """Each lifespan has a log of its own: an id of the last one gives a reset, not another's events."""

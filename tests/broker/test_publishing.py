@@ -140,7 +140,7 @@ async def test_publishing_from_any_thread(make_broker: MakeBroker) -> None:
 async def test_publishing_from_a_thread_that_is_the_event_loops(make_broker: MakeBroker) -> None:
     """It would wait for itself for ever, so it says what to write instead."""
     async with make_broker() as broker:
-        with pytest.raises(BrokerError, match="await broker.publish"):
+        with pytest.raises(BrokerError, match=r"await broker\.publish"):
             broker.publish_from_thread("a", "x")
 
 
