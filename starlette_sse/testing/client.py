@@ -86,7 +86,7 @@ class SSETestClient:
         self._scope = scope or {}
         self._timeout = timeout
         self._server = Server(
-            app, lifespan=lifespan, raise_app_exceptions=raise_app_exceptions, close_grace=close_grace
+            app, run_lifespan=lifespan, raise_app_exceptions=raise_app_exceptions, close_grace=close_grace
         )
 
     @classmethod

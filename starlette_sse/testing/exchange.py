@@ -53,7 +53,7 @@ class Exchange:
         self.domain = domain
         self.head: Head | None = None
         self.error: Exception | None = None
-        """What left the app."""
+        """What left the app, or should have: a rule of ASGI that it broke."""
         self.complete = False
         """Whether the client has the whole body."""
         self.outlived = False
@@ -69,6 +69,7 @@ class Exchange:
         self._over = anyio.Event()
         self._ahead: deque[Chunk] = deque()
         self._ignored = 0
+        self._violation: ASGIProtocolError | None = None
         self._cancel_scope = anyio.CancelScope()
 
     @property
@@ -84,6 +85,7 @@ class Exchange:
         except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to the test that asked
             self.error = error
         finally:
+            self.error = self.error or self._violation
             self._over.set()
             self.wire.end()
             self.ended.set()
@@ -136,6 +138,14 @@ class Exchange:
         return {"type": "http.disconnect"}
 
     async def _send(self, message: Message) -> None:
+        try:
+            await self._carry_out(message)
+        except ASGIProtocolError as error:
+            # The app may take it for the client's going.
+            self._violation = error
+            raise
+
+    async def _carry_out(self, message: Message) -> None:
         match message["type"]:
             case "http.response.start":
                 self._start(message)

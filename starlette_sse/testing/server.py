@@ -11,7 +11,7 @@ from anyio.abc import TaskGroup
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Scope
 
-from starlette_sse.draining import STATE_KEY, Domain
+from starlette_sse.draining import STATE_KEY, Domain, lifespan
 from starlette_sse.testing.domain import WatchedDomain
 from starlette_sse.testing.exceptions import NoEventError, StillRunningError, StreamForgottenError
 from starlette_sse.testing.exchange import Exchange, Head
@@ -27,17 +27,18 @@ SERVER_ERROR = Head(500, Headers({"content-type": "text/plain; charset=utf-8"}))
 class Server:
     """An async context manager that serves one app, and at its end tells what the test has not been told yet.
 
-    :param lifespan: whether to run the app's startup and shutdown.
+    :param run_lifespan: whether to run the app's startup and shutdown.
     :param raise_app_exceptions: whether what leaves the app is raised, or answered as a server does: by status 500
         before the response, by breaking it off after.
     :param close_grace: seconds that the app gets to end after its client has gone.
     """
 
-    def __init__(self, app: ASGIApp, *, lifespan: bool, raise_app_exceptions: bool, close_grace: float) -> None:
-        self.state: dict[str, Any] = {STATE_KEY: Domain()}
+    def __init__(self, app: ASGIApp, *, run_lifespan: bool, raise_app_exceptions: bool, close_grace: float) -> None:
+        self.state: dict[str, Any] = {}
         """What each request finds in its scope: what the app's startup left, and a domain to drain."""
+        self._own_domain = lifespan()
         self._app = app
-        self._lifespan = Lifespan(app) if lifespan else None
+        self._lifespan = Lifespan(app) if run_lifespan else None
         self._raises = raise_app_exceptions
         self._opened = False
         self._close_grace = close_grace
@@ -54,6 +55,7 @@ class Server:
         if self._opened:
             raise RuntimeError("a client is opened once; make another one for the next time")
         self._opened = True
+        self.state |= await self._own_domain.__aenter__()
         tasks = self._tasks = await anyio.create_task_group().__aenter__()
         try:
             if self._lifespan is not None:
@@ -162,4 +164,7 @@ class Server:
         self._tasks = None
         tasks.cancel_scope.cancel()
         # A task group would wrap the block's exception in a group, so it does not see it.
-        await tasks.__aexit__(None, None, None)
+        try:
+            await tasks.__aexit__(None, None, None)
+        finally:
+            await self._own_domain.__aexit__(None, None, None)

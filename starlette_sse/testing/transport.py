@@ -69,7 +69,7 @@ class StreamingASGITransport(AnyTransport):
         self._root_path = root_path
         self._client = client
         self._server = Server(
-            app, lifespan=lifespan, raise_app_exceptions=raise_app_exceptions, close_grace=close_grace
+            app, run_lifespan=lifespan, raise_app_exceptions=raise_app_exceptions, close_grace=close_grace
         )
 
     async def __aenter__(self) -> Self:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import AsyncIterator
@@ -504,6 +505,20 @@ async def test_an_app_that_breaks_asgi_is_told_so(messages: list[dict[str, Any]]
         with pytest.raises(ASGIProtocolError, match=complaint):
             async with client.stream("/") as stream:
                 await stream.closed()
+
+
+async def test_an_app_that_swallows_the_complaint_fails_the_test_all_the_same() -> None:
+    """Streams take an error of send for the client's going; the mistake must not pass for that."""
+
+    async def deaf(connection: Connection) -> None:
+        await connection.start()
+        with contextlib.suppress(RuntimeError):
+            await connection.write("text")  # type: ignore[arg-type]  # the mistake
+
+    async with SSETestClient(app(deaf)) as client:
+        with pytest.raises(ASGIProtocolError, match="a body of type str"):
+            async with client.stream("/") as stream:
+                await stream.next_event()
 
 
 async def test_an_app_that_ignores_the_disconnect_is_cancelled_after_the_grace() -> None:
