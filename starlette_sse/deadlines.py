@@ -60,10 +60,10 @@ class Deadlines:
         "_head_start",
         "_last_ping",
         "_loop",
-        "_on_due",
         "_settings",
         "_stopped",
         "_writer",
+        "on_due",
     )
 
     def __init__(
@@ -72,7 +72,7 @@ class Deadlines:
         self._loop = loop
         self._settings = settings
         self._writer = writer
-        self._on_due = on_due
+        self.on_due = on_due
         self._alarm: Alarm | None = None
         self._last_ping = loop.time()
         self._head_start = 0.0
@@ -157,7 +157,7 @@ class Deadlines:
         if due is not Due.SEND_TIMEOUT:
             self._set_alarm()
         if due is not None:
-            self._on_due(due)
+            self.on_due(due)
 
     def _due(self, now: float) -> Due | None:
         settings, since = self._settings, self._writer.sending_since

@@ -154,6 +154,9 @@ class Process:
 
     def install(self) -> None:
         """Chain the handler over one that took its place since the last stream began."""
+        # Servers handle both signals or none, so one look will do, as this is asked for each stream.
+        if isinstance(signal.getsignal(signal.SIGTERM), ChainedHandler):
+            return
         with self._lock:
             self._install()
 

@@ -107,7 +107,10 @@ class SSEEndpoint(HTTPEndpoint):
         cls._configuration = Configuration.of_class(cls)
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        super().__init__(scope, receive, send)
+        # What HTTPEndpoint's __init__ does besides is for other methods than the stream's.
+        self.scope = scope
+        self.receive = receive
+        self.send = send
         #: Names this stream in the log and in its error event.
         self.connection_id = secrets.token_hex(8)
         self._client_key = ""
@@ -208,6 +211,7 @@ class SSEEndpoint(HTTPEndpoint):
         elif method == "HEAD":
             await self._answer_head(request)
         elif method in configuration.allow:
+            super().__init__(self.scope, self.receive, self.send)
             await super().dispatch()
         else:
             response = await self.method_not_allowed(request)

@@ -91,11 +91,6 @@ class Producer:
         """Whether the iterator is closed."""
         return self._phase is Phase.DONE
 
-    @property
-    def cut(self) -> bool:
-        """Whether its cleanup ran out of time."""
-        return self._shelter.cut
-
     async def run(self) -> None:
         """Run the iterator to its end; an error of the user's is left in :attr:`error`."""
         try:
@@ -113,6 +108,7 @@ class Producer:
         finally:
             self._phase = Phase.DONE
             self._on_moved(self)
+            self._on_moved = forget
 
     def stop(self) -> None:
         """Pull no more: interrupt the iterator where it waits, or close it once its item is delivered."""
@@ -124,9 +120,9 @@ class Producer:
         """Interrupt the delivery of an item as well."""
         self._shelter.interrupt(lambda: self._phase is Phase.DELIVERING)
 
-    def cut_at(self, deadline: float) -> None:
-        """Cancel whatever still runs at ``deadline`` on the event loop's clock."""
-        self._shelter.cut_at(deadline)
+    def cut(self) -> None:
+        """Cancel whatever still runs, for good."""
+        self._shelter.cut()
 
     async def _pull_all(self) -> bool:
         """Return whether the iterator ran out, and not just was stopped."""
@@ -176,6 +172,10 @@ class Producer:
             await close()
         except BaseException as exc:  # noqa: BLE001 - sorted out by what it holds
             self.error = self.error or genuine(exc)
+
+
+def forget(producer: Producer) -> None:
+    """Take the place of a callback into an object that ends, so that they don't keep each other."""
 
 
 def genuine(error: BaseException) -> BaseException | None:

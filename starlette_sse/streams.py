@@ -35,7 +35,7 @@ ABRUPT = frozenset({CloseReason.CLIENT_GONE, CloseReason.SEND_TIMEOUT, CloseReas
 #: The events ended by themselves: what was sent of them may still be on its way to a slow client.
 UNHURRIED = frozenset({CloseReason.FINISHED, CloseReason.ERROR})
 
-#: Seconds between cutting a generator and giving up on it.
+#: Seconds between cutting a generator that swallows the cut and giving up on it.
 CUT_MARGIN = 1.0
 
 
@@ -107,6 +107,10 @@ class NoFrames:
 
     def notify(self, callback: Callable[[], None]) -> None:
         """There are none."""
+
+
+def forget(_: object) -> None:
+    """Take the place of callbacks into a stream that has ended: without cycles it is freed at once."""
 
 
 class Stream:
@@ -445,6 +449,7 @@ class Stream:
             await self._step(timeout, "on_disconnect", lambda: self._owner.stream_closed(reason))
         for observer in self._observers:
             observer.closed(self, reason, self._error)
+        self._writer.on_gone = self._deadlines.on_due = forget
 
     async def _say_goodbye(self) -> None:
         await self._writer.turn()
@@ -464,20 +469,12 @@ class Stream:
 
     async def _close_producer(self, producer: Producer) -> None:
         if not producer.done:
-            await self._wait_for(producer)
-        if producer.cut:
-            self._report(TimeoutError("the cleanup of events() was cut by cleanup_timeout"), "events")
+            producer.stop_delivery()
+            if await self._step(self._settings.cleanup_timeout, "events", lambda: self._closed(producer)):
+                producer.cut()
+                await self._step(CUT_MARGIN, "events", lambda: self._closed(producer))
         if producer.error not in (None, self._error, self._interrupted):
             self._report(producer.error, "events")
-
-    async def _wait_for(self, producer: Producer) -> None:
-        producer.stop_delivery()
-        timeout = self._settings.cleanup_timeout
-        if timeout is not None:
-            producer.cut_at(self._loop.time() + timeout)
-            # A generator that swallows even the cut is not waited for.
-            timeout += CUT_MARGIN
-        await self._step(timeout, "events", lambda: self._closed(producer))
 
     async def _closed(self, producer: Producer) -> None:
         while not producer.done:

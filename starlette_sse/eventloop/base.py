@@ -7,6 +7,8 @@ from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from anyio import CancelScope
+
 __all__ = ["Alarm", "EventLoop", "Interruption", "Tasks", "Waiter"]
 
 
@@ -57,6 +59,8 @@ class EventLoop(ABC):
     def __init__(self) -> None:
         #: What belongs to this run of the loop and ends with it.
         self.locals: dict[str, Any] = {}
+        #: Makes anyio's cancel scopes for this loop, without looking each time for which loop it is.
+        self.cancel_scope: type[CancelScope] = type(CancelScope())
 
     @abstractmethod
     def time(self) -> float:

@@ -6,15 +6,13 @@ from collections.abc import Callable
 from functools import partial
 from types import TracebackType
 
-from anyio import CancelScope
-
 from starlette_sse.eventloop.base import EventLoop
 
 __all__ = ["Shelter"]
 
 
 class Shelter:
-    """A block that outer cancellation does not reach, but that can be interrupted once and cut at a deadline.
+    """A block that outer cancellation does not reach, but that can be interrupted once, and cut.
 
     A cancelled scope cancels for good: each ``await`` of a ``finally`` inside it fails as well. An interruption is
     one cancellation, after which the task may await again to clean up. It is made of a cancelled scope and a
@@ -28,8 +26,8 @@ class Shelter:
 
     def __init__(self, loop: EventLoop) -> None:
         self._loop = loop
-        self._outer = CancelScope(shield=True)
-        self._block = CancelScope()
+        self._outer = loop.cancel_scope(shield=True)
+        self._block = loop.cancel_scope()
         self._task: object = None
 
     def __enter__(self) -> Shelter:
@@ -46,19 +44,14 @@ class Shelter:
             exc_type = exc = traceback = None
         return bool(self._outer.__exit__(exc_type, exc, traceback)) or exc is None
 
-    @property
-    def cut(self) -> bool:
-        """Whether the deadline was reached."""
-        return self._block.cancel_called
-
     def interrupt(self, wanted: Callable[[], bool]) -> None:
         """Raise one cancellation where the sheltered task now waits, or soon will if ``wanted()`` still holds."""
         # Outside of tasks, because anyio writes the whole canceller into the reason, which takes its time.
         self._loop.call_soon(partial(self._try_to_interrupt, wanted))
 
-    def cut_at(self, deadline: float) -> None:
-        """Cancel the block for good at ``deadline`` on the loop's clock."""
-        self._block.deadline = deadline
+    def cut(self) -> None:
+        """Cancel the block for good."""
+        self._block.cancel()
 
     def _try_to_interrupt(self, wanted: Callable[[], bool]) -> None:
         if self._task is not None and wanted() and not self._loop.reaches(self._task, self._cancel_once):
