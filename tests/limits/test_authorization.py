@@ -1,0 +1,171 @@
+"""A client that has lost its rights loses its stream, and is not given later what it missed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, ClassVar
+
+import anyio
+import pytest
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.routing import Route
+
+from starlette_sse import Broker, ChannelEndpoint, CloseReason, SSEEndpoint, lifespan
+from starlette_sse.observers import Observer
+from starlette_sse.testing import Ending, SSETestClient, capture_logs
+
+pytestmark = pytest.mark.anyio
+
+TOKEN = "t0ken-nobody-may-see"
+
+
+INTERVAL = 10.0
+
+
+class Guarded(SSEEndpoint):
+    """Lets in who has one of the valid tokens, and notes when streams ended."""
+
+    authorize_interval = INTERVAL
+    observers: Sequence[Observer] = ()
+    valid: ClassVar[set[str]]
+    rooms: ClassVar[list[str]]
+    ends: ClassVar[list[tuple[float, CloseReason]]]
+
+    async def authorize(self, request: Request) -> None:
+        if request.query_params.get("token") not in self.valid:
+            raise HTTPException(401, "the token is not valid")
+
+    async def on_disconnect(self, request: Request, reason: CloseReason) -> None:
+        self.ends.append((anyio.current_time(), reason))
+
+
+class Ticks(Guarded):
+    valid, ends, rooms = {TOKEN}, [], []
+
+    async def events(self, request: Request) -> AsyncIterator[Any]:
+        while True:
+            yield "tick"
+            await anyio.sleep(1.0)
+
+
+class Rooms(Guarded, ChannelEndpoint):
+    valid, ends, rooms = {TOKEN}, [], ["open", "secret"]
+    broker = Broker(observers=())
+
+    async def channels(self, request: Request) -> list[str]:
+        return self.rooms
+
+
+@pytest.fixture(autouse=True)
+def _rights() -> None:
+    Ticks.ends, Rooms.ends = [], []
+    Ticks.valid, Rooms.valid = {TOKEN}, {TOKEN}
+    Rooms.rooms = ["open", "secret"]
+    Rooms.broker = Broker(observers=())
+
+
+def serve(endpoint: type[SSEEndpoint]) -> SSETestClient:
+    return SSETestClient(Starlette(routes=[Route("/", endpoint)], lifespan=lifespan), timeout=3600)
+
+
+@pytest.mark.parametrize("after", [0.5, 9.5, 10.5, 47.0, 123.4])
+async def test_a_revoked_clients_stream_ends_within_the_interval(after: float) -> None:
+    """However long it has been open, with its reason, and with an event that says why."""
+    async with serve(Ticks) as client, client.stream(f"/?token={TOKEN}") as stream:
+
+        async def revoke() -> None:
+            await anyio.sleep(after)
+            Ticks.valid.clear()
+
+        revoked = anyio.current_time() + after
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(revoke)
+            assert await stream.closed() is Ending.FINISHED
+        ((ended, reason),) = Ticks.ends
+        assert reason is CloseReason.UNAUTHORIZED
+        assert 0 <= ended - revoked <= INTERVAL + 0.1
+        last = stream.events[-1]
+        assert (last.event, last.json()["status"]) == ("stream-error", 401)
+
+
+async def test_a_client_that_keeps_its_rights_keeps_its_stream() -> None:
+    """Being asked again and again is not noticed."""
+    async with serve(Ticks) as client, client.stream(f"/?token={TOKEN}") as stream:
+        await stream.expect(*["tick"] * 100)
+    assert [reason for _, reason in Ticks.ends] == [CloseReason.CLIENT_GONE]
+
+
+async def test_a_revoked_client_is_not_given_what_it_missed() -> None:
+    """It comes back with its last id, and is refused before anything is read from the log."""
+    async with serve(Rooms) as client:
+        stream = await client.stream(f"/?token={TOKEN}")
+        await Rooms.broker.publish("secret", "still allowed")
+        await stream.expect("still allowed")
+        Rooms.valid.clear()
+        await anyio.sleep(10.5)
+        await Rooms.broker.publish("secret", "not for you")
+        assert await stream.closed() is Ending.FINISHED
+        assert [event.event for event in stream.events] == ["message", "stream-error"]
+        assert stream.last_event_id
+        again = await client.reconnect(stream).open()
+        assert again.response.status_code == 401
+        assert b"not for you" not in stream.body + await again.read()
+        await again.aclose()
+
+
+async def test_a_client_that_lost_one_channel_is_given_the_others_alone() -> None:
+    """The channels are asked for anew by each request, whatever position its id names."""
+    async with serve(Rooms) as client:
+        stream = await client.stream(f"/?token={TOKEN}")
+        await Rooms.broker.publish("secret", "a secret")
+        await stream.expect("a secret")
+        stream.disconnect()
+        await stream.closed()
+        Rooms.rooms = ["open"]
+        await Rooms.broker.publish("secret", "not for you")
+        await Rooms.broker.publish("open", "for all")
+        again = await client.reconnect(stream).open()
+        await again.expect("for all")
+        await Rooms.broker.publish("secret", "not for you either")
+        await Rooms.broker.publish("open", "more for all")
+        await again.expect("more for all")
+        assert b"not for you" not in again.body
+        await again.aclose()
+
+
+async def test_tokens_are_not_logged() -> None:
+    """Neither those of the URL nor of headers, whatever becomes of the stream."""
+
+    class Logged(Ticks):
+        observers = SSEEndpoint.observers
+        max_connections = 1
+
+        def client_key(self, request: Request) -> str:
+            return request.headers["authorization"]
+
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            yield "tick"
+            await anyio.sleep(60.0)
+            raise LookupError
+
+    headers = {"authorization": f"Bearer {TOKEN}", "cookie": f"session={TOKEN}"}
+    with capture_logs() as logs:
+        async with serve(Logged) as client:
+            for leaves in (True, False):
+                async with client.stream(f"/?token={TOKEN}", headers=headers) as stream:
+                    await stream.expect("tick")
+                    async with client.stream(f"/?token={TOKEN}", headers=headers) as refused:
+                        assert (await refused.next_event()).event == "stream-rejected"
+                    if not leaves:
+                        await stream.closed()
+            async with client.stream(f"/?token={TOKEN}", headers=headers) as stream:
+                await stream.expect("tick")
+                Logged.valid.clear()
+                await stream.closed()
+    events = {entry["event"] for entry in logs}
+    assert {"stream.opened", "stream.rejected", "stream.failed", "stream.closed"} <= events
+    reasons = {entry.get("reason") for entry in logs if entry["event"] == "stream.closed"}
+    assert reasons == {"client_gone", "error", "unauthorized"}
+    assert TOKEN not in repr(list(logs))
