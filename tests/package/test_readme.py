@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from docutils import nodes
+from starlette.applications import Starlette
 
 from starlette_sse import Broker, ChannelEndpoint, CloseReason, ServerSentEvent, SSEEndpoint
 from starlette_sse.broker import ResetReason
@@ -120,6 +121,12 @@ def test_every_happening_that_an_observer_hears_of_is_named() -> None:
     assert set(methods(Observer)) <= set(re.findall(r"\w+", told[1]))
 
 
+def test_no_row_of_a_table_is_torn() -> None:
+    """A line of a simple table whose first column has text is a row of its own."""
+    rows = [[entry.astext() for entry in row.findall(nodes.entry)] for row in document().findall(nodes.row)]
+    assert [row for row in rows if "" in row] == []
+
+
 def test_the_sample_of_a_test_module_is_the_one_that_is_tested() -> None:
     """The README has it word for word."""
     assert SAMPLE.read_text().strip() in [block.astext() for block in blocks(README, "python")]
@@ -164,6 +171,14 @@ async def test_the_job_goes_on_where_its_client_was(example: dict[str, Any]) -> 
             assert stream.retry == 3000
         assert (await client.request("GET", "/jobs/build", last_event_id="100")).status_code == 204
         assert (await client.request("GET", "/jobs/test")).status_code == 404
+
+
+def test_the_broadcast_example_is_a_whole_app() -> None:
+    """Copied into a file of its own it is an app that any server runs."""
+    (block,) = [block for block in example_blocks() if "Broker()" in block.astext()]
+    namespace: dict[str, Any] = {}
+    exec(compiled(README, block), namespace)
+    assert isinstance(namespace["app"], Starlette)
 
 
 @pytest.mark.anyio
