@@ -1,0 +1,209 @@
+"""Delivery without waking a task for each stream, which only uvicorn's own ``send`` allows."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import uvicorn
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import Request
+from starlette.routing import Route
+
+from starlette_sse import Broker, ChannelEndpoint, CloseReason, drain, lifespan
+from starlette_sse.decoding import EventDecoder
+from starlette_sse.writers import FrameWriter
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=["h11", "httptools"])
+def protocol(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    return "asyncio", {"use_uvloop": request.param == "uvloop"}
+
+
+@pytest.fixture
+def sent_now(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Every send from a callback: whether it was done at once."""
+    outcomes: list[bool] = []
+    send_now = FrameWriter.send_now
+
+    def watched(self: FrameWriter, frame: bytes) -> bool:
+        outcomes.append(send_now(self, frame))
+        return outcomes[-1]
+
+    monkeypatch.setattr(FrameWriter, "send_now", watched)
+    return outcomes
+
+
+@contextlib.asynccontextmanager
+async def serving(endpoint: type[ChannelEndpoint], protocol: str, **options: Any) -> AsyncIterator[int]:
+    """Run the app on a real uvicorn in this loop and give its port."""
+    app = Starlette(routes=[Route("/", endpoint)], lifespan=lifespan, **options)
+    listener = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(app, http=protocol, log_level="warning", timeout_graceful_shutdown=20)  # type: ignore[arg-type]
+    server = uvicorn.Server(config)
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        server.should_exit = True
+        await task
+
+
+class Reader:
+    """A client that reads its stream as events."""
+
+    def __init__(self, port: int, receive_buffer: int | None = None) -> None:
+        self._port = port
+        self._receive_buffer = receive_buffer
+        self._decoder = EventDecoder()
+        self.events: list[str] = []
+
+    async def __aenter__(self) -> Reader:
+        client = socket.socket()
+        if self._receive_buffer is not None:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
+        client.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(client, ("127.0.0.1", self._port))
+        self._reader, self._writer = await asyncio.open_connection(sock=client, limit=2**16)
+        self._writer.write(b"GET / HTTP/1.0\r\nHost: test\r\nAccept: text/event-stream\r\n\r\n")
+        await self._reader.readuntil(b": open")
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self._writer.transport.abort()
+
+    async def read(self, count: int) -> list[str]:
+        """Read until so many events are there."""
+        while len(self.events) < count:
+            chunk = await self._reader.read(65536)
+            assert chunk, f"the stream ended after {len(self.events)} events"
+            self.events += [event.data for event in self._decoder.feed(chunk)]
+        return self.events
+
+    async def end(self) -> None:
+        """Read on until the server ends the connection."""
+        with contextlib.suppress(ConnectionError):
+            while await self._reader.read(65536):
+                pass
+
+
+def news(**attributes: Any) -> type[ChannelEndpoint]:
+    broker = Broker(observers=(), history=5000, max_bytes=64 * 1024 * 1024)
+    return type("News", (ChannelEndpoint,), {"broker": broker, "channels": ("news",), "observers": (), **attributes})
+
+
+async def test_every_reader_gets_every_event_once_in_order(protocol: str, sent_now: list[bool]) -> None:
+    """Whether events come one by one or in bursts, the sends need no task."""
+    endpoint = news()
+    async with serving(endpoint, protocol) as port, contextlib.AsyncExitStack() as stack:
+        readers = [await stack.enter_async_context(Reader(port)) for _ in range(30)]
+        for number in range(200):
+            await endpoint.broker.publish("news", str(number))
+            if number % 7 == 0:
+                await readers[number % 30].read(number)
+        for reader in readers:
+            assert await reader.read(200) == [str(number) for number in range(200)]
+    assert sent_now
+    assert all(sent_now)
+    # Bursts leave joined: fewer sends than deliveries.
+    assert len(sent_now) < 30 * 200 / 2
+
+
+async def test_a_reader_that_stalls_gets_everything_when_it_reads_on(protocol: str, sent_now: list[bool]) -> None:
+    """A send that blocks is finished by the stream's own task, and the other readers don't notice."""
+    endpoint = news()
+    filling = "x" * 30_000
+    async with serving(endpoint, protocol) as port, Reader(port, receive_buffer=4096) as stalled, Reader(port) as quick:
+        for number in range(400):
+            await endpoint.broker.publish("news", f"{number} {filling}")
+            await quick.read(number + 1)
+        assert sent_now.count(False) >= 1
+        expected = [f"{number} {filling}" for number in range(400)]
+        assert quick.events == expected
+        assert await stalled.read(400) == expected
+
+
+async def test_a_reader_that_stalls_for_good_ends_by_send_timeout(protocol: str, sent_now: list[bool]) -> None:
+    """What was begun from a callback is given up, and everything is freed."""
+    ended = asyncio.Event()
+    reasons = []
+
+    async def on_disconnect(self: Any, request: Request, reason: CloseReason) -> None:
+        reasons.append(reason)
+        ended.set()
+
+    endpoint = news(send_timeout=0.3, on_disconnect=on_disconnect)
+    async with serving(endpoint, protocol) as port, Reader(port, receive_buffer=4096) as stalled:
+        while all(sent_now):
+            await endpoint.broker.publish("news", "x" * 30_000)
+            await asyncio.sleep(0)
+        await asyncio.wait_for(ended.wait(), 20)
+        await stalled.end()
+    assert reasons == [CloseReason.SEND_TIMEOUT]
+    assert endpoint.broker.health().subscriptions == 0
+
+
+async def test_a_reader_that_goes_in_the_middle_of_a_send_is_gone(protocol: str, sent_now: list[bool]) -> None:
+    """Nobody waits for the rest of it."""
+    ended = asyncio.Event()
+    reasons = []
+
+    async def on_disconnect(self: Any, request: Request, reason: CloseReason) -> None:
+        reasons.append(reason)
+        ended.set()
+
+    endpoint = news(on_disconnect=on_disconnect)
+    async with serving(endpoint, protocol) as port:
+        async with Reader(port, receive_buffer=4096):
+            while all(sent_now):
+                await endpoint.broker.publish("news", "x" * 30_000)
+                await asyncio.sleep(0)
+        await asyncio.wait_for(ended.wait(), 20)
+    assert reasons == [CloseReason.CLIENT_GONE]
+
+
+async def test_a_stalled_reader_holds_up_a_shutdown_for_the_grace_only(protocol: str, sent_now: list[bool]) -> None:
+    """The farewell waits for the send that blocks, and then it is given up."""
+    endpoint = news(drain_grace=0.3)
+    async with serving(endpoint, protocol) as port, Reader(port, receive_buffer=4096):
+        while all(sent_now):
+            await endpoint.broker.publish("news", "x" * 30_000)
+            await asyncio.sleep(0)
+        start = asyncio.get_running_loop().time()
+        drain()
+        while endpoint.broker.health().subscriptions:
+            await asyncio.sleep(0.01)
+        assert asyncio.get_running_loop().time() - start < 10
+
+
+class Passing(BaseHTTPMiddleware):
+    async def dispatch(self, request: Request, call_next: Any) -> Any:
+        return await call_next(request)
+
+
+@pytest.mark.parametrize("middleware", [Middleware(Passing), Middleware(GZipMiddleware)])
+async def test_behind_a_middleware_that_wraps_send_a_task_sends(
+    protocol: str, sent_now: list[bool], middleware: Middleware
+) -> None:
+    """What such a ``send`` awaits may need a task to run in."""
+    endpoint = news()
+    async with serving(endpoint, protocol, middleware=[middleware]) as port, Reader(port) as reader:
+        for number in range(20):
+            await endpoint.broker.publish("news", str(number))
+        assert await reader.read(20) == [str(number) for number in range(20)]
+    assert sent_now == []
