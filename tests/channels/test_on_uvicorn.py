@@ -54,7 +54,7 @@ async def serving(endpoint: type[ChannelEndpoint], protocol: str, **options: Any
     """Run the app on a real uvicorn in this loop and give its port."""
     app = Starlette(routes=[Route("/", endpoint)], lifespan=lifespan, **options)
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(app, http=protocol, log_level="warning", timeout_graceful_shutdown=20)  # type: ignore[arg-type]
+    config = uvicorn.Config(app, http=protocol, log_level="warning", timeout_graceful_shutdown=20)
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve(sockets=[listener]))
     try:
