@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks import encoding, flat, generators, loads
+from benchmarks.contestants import USUAL, Terms
 from benchmarks.progress import Progress
 from benchmarks.results import Metrics, Result, Run, Target
 from benchmarks.servers import Server, ServerOptions, running
@@ -76,7 +77,7 @@ class Row:
     load: Callable[[Server, Scale], Awaitable[Metrics]] | None = None
     """What is done to each contestant's server; None for work without a server."""
     in_process: Callable[[list[str], Scale], Run] | None = None
-    ping: float = 15.0
+    terms: Terms = USUAL
     extra: bool = False
     """Whether it must be asked for by name."""
     more: Sequence[str] = ()
@@ -102,7 +103,7 @@ class Row:
         taken: dict[str, Metrics] = {}
         for name in contestants:
             progress.step(f"{self.name}: {name}")
-            async with running(name, options, ping=self.ping) as server:
+            async with running(name, options, self.terms) as server:
                 taken[name] = await self.load(server, scale)
         return taken
 
@@ -235,7 +236,7 @@ ROWS: Sequence[Row] = (
             Target("memory", "ours: generator", None, 27, 18),
         ),
         load=idle,
-        ping=1.0,
+        terms=Terms(ping=1.0, silent=True),
         more=("ours: response", "fastapi", "litestar", "raw: direct"),
     ),
     Row(

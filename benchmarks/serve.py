@@ -1,6 +1,6 @@
 """The server's process: one contestant under uvicorn, told what to do by lines of JSON on its standard input.
 
-Its settings are its argument: ``{"contestant": "raw: direct", "loop": "asyncio", "http": "httptools", "ping": 15}``.
+Its settings are its argument: ``{"contestant": "raw: direct", "loop": "asyncio", "http": "httptools", "terms": {}}``.
 It writes ``{"port": ...}`` when it accepts connections, then one line for each line it reads. It ends when its input
 does.
 """
@@ -16,7 +16,7 @@ from typing import Any
 
 import uvicorn
 
-from benchmarks.contestants import Contestant, build
+from benchmarks.contestants import Contestant, Terms, build
 from benchmarks.payload import text
 
 __all__ = ["main"]
@@ -25,7 +25,7 @@ __all__ = ["main"]
 def main() -> None:
     """Serve until the standard input ends."""
     settings: dict[str, Any] = json.loads(sys.argv[1])
-    contestant = build(settings["contestant"], settings["ping"])
+    contestant = build(settings["contestant"], Terms(**settings["terms"]))
     with asyncio.Runner(loop_factory=loop_factory(settings["loop"])) as runner:
         runner.run(serve(contestant, settings["http"]))
 

@@ -9,9 +9,11 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from benchmarks.contestants import USUAL, Terms
 
 __all__ = ["Server", "ServerError", "ServerOptions", "cpu_seconds", "resident_bytes", "running"]
 
@@ -68,12 +70,12 @@ class Server:
 
 
 @asynccontextmanager
-async def running(name: str, options: ServerOptions, *, ping: float = 15.0) -> AsyncIterator[Server]:
+async def running(name: str, options: ServerOptions, terms: Terms = USUAL) -> AsyncIterator[Server]:
     """Run the contestant of that name in a process of its own.
 
     :raises ServerError: it does not start.
     """
-    settings = {"contestant": name, "loop": options.loop, "http": options.http, "ping": ping}
+    settings = {"contestant": name, "loop": options.loop, "http": options.http, "terms": asdict(terms)}
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",

@@ -6,6 +6,6 @@ A contestant is imported only in the process that serves it, so that no library 
 from __future__ import annotations
 
 from benchmarks.contestants.catalogue import CATALOGUE, Entry, build
-from benchmarks.contestants.contestant import Contestant
+from benchmarks.contestants.contestant import USUAL, Contestant, Terms
 
-__all__ = ["CATALOGUE", "Contestant", "Entry", "build"]
+__all__ = ["CATALOGUE", "USUAL", "Contestant", "Entry", "Terms", "build"]

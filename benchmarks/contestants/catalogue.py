@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 
-from benchmarks.contestants.contestant import Contestant
+from benchmarks.contestants.contestant import Contestant, Terms
 from benchmarks.payload import MARK
 
 __all__ = ["CATALOGUE", "Entry", "build"]
@@ -72,8 +72,8 @@ CATALOGUE: Mapping[str, Entry] = {
 }
 
 
-def build(name: str, ping: float) -> Contestant:
-    """Make the contestant of that name, with ``ping`` seconds between pings if it has any; imports what it needs."""
+def build(name: str, terms: Terms) -> Contestant:
+    """Make the contestant of that name; imports what it needs."""
     module, _, function = CATALOGUE[name].factory.partition(":")
-    made: Contestant = getattr(import_module(f"benchmarks.contestants.{module}"), function)(ping)
+    made: Contestant = getattr(import_module(f"benchmarks.contestants.{module}"), function)(terms)
     return made

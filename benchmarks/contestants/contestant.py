@@ -11,7 +11,7 @@ from starlette.types import ASGIApp
 
 from benchmarks.payload import Published
 
-__all__ = ["Contestant", "Queues"]
+__all__ = ["USUAL", "Contestant", "Queues", "Terms"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,15 +25,40 @@ class Contestant:
     """What else it can be told to do."""
 
 
+@dataclass(frozen=True)
+class Terms:
+    """What every contestant of a row is asked for."""
+
+    ping: float = 15.0
+    """Seconds between pings, of those that send any."""
+    silent: bool = False
+    """Whether generators only sleep: a queue of their own would be half of what they hold."""
+
+
+USUAL = Terms()
+
+
+class Silence(asyncio.Queue[Any]):
+    """A queue that costs nothing and never brings anything."""
+
+    def __init__(self) -> None:
+        """Make none of a queue's parts."""
+
+    async def get(self) -> Any:
+        while True:
+            await asyncio.sleep(3600)
+
+
 class Queues:
     """One :class:`asyncio.Queue` for each connection, the usual way to feed a generator."""
 
-    def __init__(self) -> None:
+    def __init__(self, terms: Terms) -> None:
+        self._new: type[asyncio.Queue[Any]] = Silence if terms.silent else asyncio.Queue
         self.queues: set[asyncio.Queue[Any]] = set()
 
     def join(self) -> asyncio.Queue[Any]:
         """Return a new connection's queue."""
-        queue: asyncio.Queue[Any] = asyncio.Queue()
+        queue = self._new()
         self.queues.add(queue)
         return queue
 

@@ -8,17 +8,17 @@ import fastapi.routing
 from fastapi import FastAPI
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from benchmarks.contestants.contestant import Contestant, Queues
+from benchmarks.contestants.contestant import Contestant, Queues, Terms
 from benchmarks.contestants.peers import items
 from benchmarks.payload import HELLO, NAME, Published
 
 __all__ = ["events"]
 
 
-def events(ping: float) -> Contestant:
+def events(terms: Terms) -> Contestant:
     """Stream by FastAPI's response class."""
-    fastapi.routing._PING_INTERVAL = ping  # type: ignore[attr-defined]  # noqa: SLF001 - no public setting
-    queues = Queues()
+    fastapi.routing._PING_INTERVAL = terms.ping  # type: ignore[attr-defined]  # noqa: SLF001 - no public setting
+    queues = Queues(terms)
     app = FastAPI()
 
     @app.get("/", response_class=EventSourceResponse)

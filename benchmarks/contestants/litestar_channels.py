@@ -10,13 +10,13 @@ from litestar.channels import ChannelsPlugin
 from litestar.channels.backends.memory import MemoryChannelsBackend
 from litestar.response import ServerSentEvent, ServerSentEventMessage
 
-from benchmarks.contestants.contestant import Contestant
+from benchmarks.contestants.contestant import Contestant, Terms
 from benchmarks.payload import CHANNEL, HELLO, NAME, Published
 
 __all__ = ["channels"]
 
 
-def channels(ping: float) -> Contestant:
+def channels(terms: Terms) -> Contestant:
     """Stream what a subscriber of the plugin gets."""
     plugin = ChannelsPlugin(backend=MemoryChannelsBackend(), channels=[CHANNEL])
 

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.routing import Route
 
 import starlette_sse
-from benchmarks.contestants.contestant import Contestant, Queues
+from benchmarks.contestants.contestant import Contestant, Queues, Terms
 from benchmarks.contestants.peers import items
 from benchmarks.payload import CHANNEL, HELLO, NAME, Published
 from benchmarks.quiet import quieten
@@ -33,12 +33,12 @@ async def drain() -> None:
     starlette_sse.drain()
 
 
-def generator(ping: float) -> Contestant:
+def generator(terms: Terms) -> Contestant:
     """A class whose generator takes from the connection's queue."""
-    queues = Queues()
+    queues = Queues(terms)
 
     class Feed(SSEEndpoint):
-        ping_interval = ping
+        ping_interval = terms.ping
 
         async def events(self, request: Request) -> AsyncIterator[Any]:
             queue = queues.join()
@@ -56,12 +56,12 @@ def generator(ping: float) -> Contestant:
     return Contestant(app=app_of(Feed), publish=publish, more={"drain": drain})
 
 
-def response(ping: float) -> Contestant:
+def response(terms: Terms) -> Contestant:
     """The drop-in for sse-starlette's response."""
-    queues = Queues()
+    queues = Queues(terms)
 
     async def endpoint(request: Request) -> EventSourceResponse:
-        return EventSourceResponse(items(queues, {"data": HELLO}), ping=ping)
+        return EventSourceResponse(items(queues, {"data": HELLO}), ping=terms.ping)
 
     async def publish(events: Published) -> None:
         for number, data in events:
@@ -70,13 +70,13 @@ def response(ping: float) -> Contestant:
     return Contestant(app=app_of(endpoint), publish=publish)
 
 
-def channel(ping: float) -> Contestant:
+def channel(terms: Terms) -> Contestant:
     """A broadcast over the broker in memory."""
     made = Broker()
 
     class Feed(ChannelEndpoint):
         broker = made
-        ping_interval = ping
+        ping_interval = terms.ping
 
         async def channels(self, request: Request) -> list[str]:
             return [CHANNEL]

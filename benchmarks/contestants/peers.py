@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
-from benchmarks.contestants.contestant import Contestant, Queues
+from benchmarks.contestants.contestant import Contestant, Queues, Terms
 from benchmarks.payload import HELLO, NAME, Published
 
 __all__ = ["items", "sse_starlette", "streaming"]
@@ -27,14 +27,14 @@ async def items(queues: Queues, hello: Any) -> AsyncIterator[Any]:
         queues.leave(queue)
 
 
-def sse_starlette(ping: float) -> Contestant:
+def sse_starlette(terms: Terms) -> Contestant:
     """sse-starlette with a queue for each client."""
     from sse_starlette import EventSourceResponse, ServerSentEvent
 
-    queues = Queues()
+    queues = Queues(terms)
 
     async def endpoint(request: Request) -> EventSourceResponse:
-        return EventSourceResponse(items(queues, {"data": HELLO}), ping=ping)
+        return EventSourceResponse(items(queues, {"data": HELLO}), ping=terms.ping)
 
     async def publish(events: Published) -> None:
         for number, data in events:
@@ -43,9 +43,9 @@ def sse_starlette(ping: float) -> Contestant:
     return Contestant(app=Starlette(routes=[Route("/", endpoint)]), publish=publish)
 
 
-def streaming(ping: float) -> Contestant:
+def streaming(terms: Terms) -> Contestant:
     """Starlette's StreamingResponse; the frames are written by hand."""
-    queues = Queues()
+    queues = Queues(terms)
 
     async def endpoint(request: Request) -> StreamingResponse:
         return StreamingResponse(items(queues, f"data: {HELLO}\r\n\r\n".encode()), media_type="text/event-stream")

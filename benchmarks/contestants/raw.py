@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from starlette.types import Message, Receive, Scope, Send
 
-from benchmarks.contestants.contestant import Contestant, Queues
+from benchmarks.contestants.contestant import Contestant, Queues, Terms
 from benchmarks.payload import HELLO, NAME, Published
 
 __all__ = ["direct", "future", "queue"]
@@ -42,7 +42,7 @@ def app_of(stream: Callable[[Receive, Send], Awaitable[None]]) -> Callable[[Scop
 GREETING = body(f"data: {HELLO}\r\n\r\n".encode())
 
 
-def direct(ping: float) -> Contestant:
+def direct(terms: Terms) -> Contestant:
     """Send to each connection in turn."""
     sends: set[Send] = set()
 
@@ -64,7 +64,7 @@ def direct(ping: float) -> Contestant:
     return Contestant(app=app_of(stream), publish=publish)
 
 
-def future(ping: float) -> Contestant:
+def future(terms: Terms) -> Contestant:
     """Wake each connection's own task."""
     log: list[bytes] = []
     waiting: list[asyncio.Future[None]] = []
@@ -92,9 +92,9 @@ def future(ping: float) -> Contestant:
     return Contestant(app=app_of(stream), publish=publish)
 
 
-def queue(ping: float) -> Contestant:
+def queue(terms: Terms) -> Contestant:
     """Feed a queue of each connection."""
-    queues = Queues()
+    queues = Queues(terms)
 
     async def stream(receive: Receive, send: Send) -> None:
         own = queues.join()
