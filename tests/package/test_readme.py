@@ -14,6 +14,7 @@ import pytest
 from docutils import nodes
 from starlette.applications import Starlette
 
+import starlette_sse.testing
 from starlette_sse import Broker, ChannelEndpoint, CloseReason, ServerSentEvent, SSEEndpoint
 from starlette_sse.broker import ResetReason
 from starlette_sse.observers import Observer, StructlogObserver
@@ -119,6 +120,15 @@ def test_every_happening_that_an_observer_hears_of_is_named() -> None:
     told = re.search(r"Its methods are (.*?)Broker\(observers", document().astext(), re.DOTALL)
     assert told is not None
     assert set(methods(Observer)) <= set(re.findall(r"\w+", told[1]))
+
+
+def test_the_test_clients_abilities_are_there() -> None:
+    """Each name in the table is one of the client's, the stream's or the module's."""
+    client = SSETestClient(Starlette())
+    places = {"client": client, "stream": client.stream("/"), "": starlette_sse.testing}
+    for told in table("What a test can do"):
+        for place, name in re.findall(r"(?:(\w+)\.)?(\w+)(?:\([^)]*\))?", told):
+            assert name in dir(places[place]), told
 
 
 def test_no_row_of_a_table_is_torn() -> None:
