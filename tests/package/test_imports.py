@@ -22,13 +22,14 @@ PACKAGE = ROOT / "starlette_sse"
 # From the top down; a module imports only from the rows below its own. A package is one thing here.
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"channels"}),
-    frozenset({"endpoints"}),
+    frozenset({"endpoints", "closing"}),
     frozenset({"responses", "configuration", "registry"}),
     frozenset({"streams"}),
-    frozenset({"producers", "deadlines", "listeners"}),
+    frozenset({"producers", "deadlines", "listeners", "sprints", "sources", "owners"}),
     frozenset({"writers"}),
-    frozenset({"broker"}),
-    frozenset({"limits", "draining", "observers", "error_events", "threads", "headers", "attributes", "sockets"}),
+    frozenset({"servers", "driving"}),
+    frozenset({"broker", "sockets"}),
+    frozenset({"limits", "draining", "observers", "error_events", "threads", "headers", "attributes"}),
     frozenset({"events", "decoding"}),
     frozenset({"fields", "jsontext"}),
     frozenset({"exceptions", "eventloop"}),

@@ -1,0 +1,171 @@
+"""Streams are ended in every process of the app by way of its broker."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+from starlette.requests import Request
+
+from starlette_sse import Broker, BrokerUnavailableError, CloseReason, ConfigurationError, SSEEndpoint
+from starlette_sse.closing import CHANNEL, close_everywhere, follow_closes
+from tests.broker.redis_server import running as redis_running
+from tests.limits.visits import Visit
+from tests.servers.client import EventStream
+from tests.servers.processes import ROOT, running
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Iterator[tuple[int, int]]:
+    """The ports of two processes that share a Redis."""
+
+    def uvicorn(port: int) -> list[str]:
+        return [sys.executable, "-m", "uvicorn", "tests.limits.cluster:app", "--port", str(port)]
+
+    with redis_running(tmp_path) as redis, ExitStack() as stack:
+        environ = {"PYTHONPATH": str(ROOT), "SSE_TEST_BROKER": redis.url}
+        first, second = (stack.enter_context(running(uvicorn, tmp_path, environ=environ)) for _ in range(2))
+        yield first.port, second.port
+
+
+def test_an_order_reaches_the_other_process(two: tuple[int, int]) -> None:
+    """The streams that it means end, cleanly, wherever they are; the others stay."""
+    with ExitStack() as stack:
+
+        def opened(path: str) -> list[EventStream]:
+            return [stack.enter_context(EventStream(port, path)) for port in two]
+
+        ann, bob, others = opened("/ticks?user=ann"), opened("/ticks?user=bob"), opened("/others?user=cid")
+        processes = {stream.next().data for stream in (*ann, *bob, *others)}
+        assert len(processes) == 2
+        assert httpx.post(f"http://127.0.0.1:{two[0]}/close?user=ann").status_code == 204
+        assert [stream.rest() for stream in ann] == [[], []]
+        assert httpx.post(f"http://127.0.0.1:{two[1]}/close").status_code == 204
+        assert [stream.rest() for stream in others] == [[], []]
+        # What ends the others must not have ended these: they end by their own order.
+        assert httpx.post(f"http://127.0.0.1:{two[1]}/close?user=bob").status_code == 204
+        assert [stream.rest() for stream in bob] == [[], []]
+
+
+class Ticks(SSEEndpoint):
+    observers = ()
+    reasons: list[CloseReason]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.reasons = []
+
+    async def events(self, request: Request) -> AsyncIterator[Any]:
+        yield "in"
+        await anyio.sleep_forever()
+
+    async def on_disconnect(self, request: Request, reason: CloseReason) -> None:
+        self.reasons.append(reason)
+
+
+async def test_an_order_names_a_client_a_class_a_stream_or_all() -> None:
+    """By the same criteria as in one process."""
+
+    class One(Ticks):
+        pass
+
+    class Two(One):
+        pass
+
+    class Else(Ticks):
+        pass
+
+    async with Broker(observers=()) as broker, follow_closes(broker):
+        visits = [Visit(kind, client) for kind in (One, Two, Else) for client in ("a", "b")]
+        async with anyio.create_task_group() as tasks:
+            for visit in visits:
+                tasks.start_soon(visit.run)
+            await anyio.sleep(1.0)
+            await close_everywhere(broker, client_key="a", endpoint=One)
+            await anyio.sleep(1.0)
+            assert [len(kind.reasons) for kind in (One, Two, Else)] == [1, 1, 0]
+            await close_everywhere(broker, endpoint=One)
+            await anyio.sleep(1.0)
+            assert [len(kind.reasons) for kind in (One, Two, Else)] == [2, 2, 0]
+            await close_everywhere(broker, connection_id="nobody's")
+            await anyio.sleep(1.0)
+            assert len(Else.reasons) == 0
+            await close_everywhere(broker)
+        assert {*One.reasons, *Two.reasons, *Else.reasons} == {CloseReason.CLOSED}
+
+
+@pytest.mark.parametrize("criteria", [{"client_key": None}, {"connection_id": None}, {"endpoint": "Ticks"}])
+async def test_an_order_that_cannot_be_meant_is_not_published(criteria: dict[str, Any]) -> None:
+    """As in one process."""
+    broker = Broker(observers=())
+    with pytest.raises(ConfigurationError):
+        await close_everywhere(broker, **criteria)
+    assert broker.health().published == 0
+
+
+async def test_what_else_the_broker_tells_closes_nothing() -> None:
+    """Such as that orders may have been lost."""
+
+    class Own(Ticks):
+        pass
+
+    visit = Visit(Own)
+    async with Broker(observers=()) as broker, follow_closes(broker):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(visit.run)
+            await anyio.sleep(1.0)
+            await broker.publish(CHANNEL, {"event": "stream-reset", "data": {}})
+            await anyio.sleep(1.0)
+            assert Own.reasons == []
+            visit.left.set()
+
+
+async def test_the_app_starts_and_stops_without_its_broker() -> None:
+    """Orders are followed as soon as it is there; until then the publisher is told."""
+
+    class Own(Ticks):
+        pass
+
+    class Away(Broker):
+        away = True
+
+        def subscribe(self, *args: Any, **kwargs: Any) -> Any:
+            if self.away:
+                raise BrokerUnavailableError("away")
+            return super().subscribe(*args, **kwargs)
+
+    visit = Visit(Own)
+    async with Away(observers=()) as broker, follow_closes(broker):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(visit.run)
+            await anyio.sleep(30.0)
+            broker.away = False
+            await anyio.sleep(2.0)
+            await close_everywhere(broker)
+    assert Own.reasons == [CloseReason.CLOSED]
+    async with Away(observers=()) as broker, follow_closes(broker):
+        pass
+
+
+async def test_an_error_of_the_app_leaves_as_it_is() -> None:
+    """Not in a group."""
+    broker = Broker(observers=())
+    with pytest.raises(LookupError):
+        async with broker, follow_closes(broker):
+            raise LookupError
+
+
+async def test_a_broker_that_is_closed_early_ends_the_following() -> None:
+    """Quietly: there is nothing more to follow."""
+    async with Broker(observers=()) as broker:
+        async with follow_closes(broker):
+            await broker.close()
+            await anyio.sleep(1.0)
