@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -18,16 +18,18 @@ from starlette.types import Message, Receive, Send
 
 from starlette_sse.deadlines import Deadlines, Due, StreamSettings
 from starlette_sse.draining import Domain
-from starlette_sse.eventloop import Alarm, Waiter, current_event_loop
+from starlette_sse.eventloop import Alarm, current_event_loop
 from starlette_sse.exceptions import SlowReaderError
 from starlette_sse.listeners import listen
 from starlette_sse.observers import CloseReason, Observer, StreamIdentity
+from starlette_sse.owners import StreamOwner
 from starlette_sse.producers import Producer, bare
 from starlette_sse.servers import abort_connection
+from starlette_sse.sources import FrameSource, NoFrames
 from starlette_sse.sprints import Sprint
 from starlette_sse.writers import FrameWriter
 
-__all__ = ["FrameSource", "Stream", "StreamOwner", "StreamSettings"]
+__all__ = ["Stream", "StreamSettings"]
 
 #: The client cannot be told any more, so what waits in ``send`` is not waited for.
 ABRUPT = frozenset({CloseReason.CLIENT_GONE, CloseReason.SEND_TIMEOUT, CloseReason.CANCELLED})
@@ -37,76 +39,6 @@ UNHURRIED = frozenset({CloseReason.FINISHED, CloseReason.ERROR})
 
 #: Seconds between cutting a generator that swallows the cut and giving up on it.
 CUT_MARGIN = 1.0
-
-
-class FrameSource(Protocol):
-    """Where frames come from that are not an iterator's, such as a subscription; one task pulls."""
-
-    async def pull(self) -> bytes:
-        """Wait for frames and return those that are ready, joined; ``b""`` after :meth:`wake` without any."""
-
-    def take(self) -> bytes:
-        """Return what a waiting :meth:`pull` would, but leave it waiting; ``b""`` if that must go on by itself."""
-
-    def notify(self, callback: Callable[[], None]) -> None:
-        """From now on call ``callback`` when frames are ready, in place of waking :meth:`pull`."""
-
-    def wake(self) -> None:
-        """Make a waiting :meth:`pull` return."""
-
-    @property
-    def has_more(self) -> bool:
-        """Whether :meth:`pull` would not wait."""
-
-    @property
-    def delivered(self) -> int:
-        """How many events :meth:`pull` and :meth:`take` have returned."""
-
-
-class StreamOwner(Protocol):
-    """What a stream asks of the endpoint or response that it belongs to."""
-
-    async def ping_frame(self) -> bytes:
-        """Return the ping."""
-
-    async def last_frame(self, reason: CloseReason, error: BaseException | None) -> bytes | None:
-        """Return what the client gets last, ``b""`` for nothing; None: cut the body."""
-
-    async def reauthorize(self) -> None:
-        """Raise :exc:`~starlette.exceptions.HTTPException` if the client may not go on."""
-
-    def drain_begins(self) -> None:
-        """Called when the stream is asked to end for a shutdown."""
-
-    @property
-    def cleans_up(self) -> bool:
-        """Whether :meth:`stream_closed` does anything."""
-
-    async def stream_closed(self, reason: CloseReason) -> None:
-        """Called once for every stream that was run."""
-
-
-class NoFrames:
-    """The frame source of a stream whose events come from an iterator: it only wakes the server's task."""
-
-    __slots__ = ("_waiter", "delivered", "wake")
-
-    has_more = False
-
-    def __init__(self, waiter: Waiter) -> None:
-        self._waiter = waiter
-        self.wake = waiter.wake
-        self.delivered = 0
-
-    async def pull(self) -> bytes:
-        await self._waiter.wait()
-        return b""
-
-    def take(self) -> bytes:
-        return b""
-
-    def notify(self, callback: Callable[[], None]) -> None:
-        """There are none."""
 
 
 def forget(_: object) -> None:
@@ -336,9 +268,10 @@ class Stream:
         """Send the frames that are ready without waking the stream's task, which takes over where that won't do."""
         if self._reason is None and self._writer.sending_since is None:
             frame = self._source.take()
-            if frame and self._writer.send_now(frame) and not self._source.has_more:
-                if self._watched:
-                    self._tell_sent(len(frame))
+            done = bool(frame) and self._writer.send_now(frame)
+            if frame and self._watched:
+                self._tell_sent(len(frame))
+            if done and not self._source.has_more:
                 return
         self._source.wake()
 
@@ -435,7 +368,7 @@ class Stream:
             self._producer.stop()
         if self._opened and reason not in ABRUPT and not self._stalled:
             # Not shielded: whoever cancels now waits for cleanup, and not for a client.
-            self._goodbye = anyio.CancelScope(deadline=self._deadline(self._patience(reason)))
+            self._goodbye = self._loop.cancel_scope(deadline=self._deadline(self._patience(reason)))
             self._stalled = await self._bounded(self._goodbye, "the last frame", self._say_goodbye)
         if self._stalled or reason is CloseReason.SEND_TIMEOUT:
             abort_connection(self._receive)
@@ -481,7 +414,7 @@ class Stream:
             await self._source.pull()
 
     async def _step(self, seconds: float | None, during: str, step: Callable[[], Awaitable[None]]) -> bool:
-        return await self._bounded(anyio.CancelScope(deadline=self._deadline(seconds), shield=True), during, step)
+        return await self._bounded(self._loop.cancel_scope(deadline=self._deadline(seconds), shield=True), during, step)
 
     def _deadline(self, seconds: float | None) -> float:
         return math.inf if seconds is None else self._loop.time() + seconds

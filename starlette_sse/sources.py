@@ -1,0 +1,57 @@
+"""Where a stream's frames come from, if not from ``events()``: the contract that a subscription meets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from starlette_sse.eventloop import Waiter
+
+__all__ = ["FrameSource", "NoFrames"]
+
+
+class FrameSource(Protocol):
+    """Where frames come from that are not an iterator's, such as a subscription; one task pulls."""
+
+    async def pull(self) -> bytes:
+        """Wait for frames and return those that are ready, joined; ``b""`` after :meth:`wake` without any."""
+
+    def take(self) -> bytes:
+        """Return what a waiting :meth:`pull` would, but leave it waiting; ``b""`` if that must go on by itself."""
+
+    def notify(self, callback: Callable[[], None]) -> None:
+        """From now on call ``callback`` when frames are ready, in place of waking :meth:`pull`."""
+
+    def wake(self) -> None:
+        """Make a waiting :meth:`pull` return."""
+
+    @property
+    def has_more(self) -> bool:
+        """Whether :meth:`pull` would not wait."""
+
+    @property
+    def delivered(self) -> int:
+        """How many events :meth:`pull` and :meth:`take` have returned."""
+
+
+class NoFrames:
+    """The frame source of a stream whose events come from an iterator: it only wakes the server's task."""
+
+    __slots__ = ("_waiter", "delivered", "wake")
+
+    has_more = False
+
+    def __init__(self, waiter: Waiter) -> None:
+        self._waiter = waiter
+        self.wake = waiter.wake
+        self.delivered = 0
+
+    async def pull(self) -> bytes:
+        await self._waiter.wait()
+        return b""
+
+    def take(self) -> bytes:
+        return b""
+
+    def notify(self, callback: Callable[[], None]) -> None:
+        """There are none."""
