@@ -194,6 +194,8 @@ class Body:
     def __init__(self) -> None:
         self._rest = b""
         self._in_body = self._chunked = False
+        #: How many chunks have begun; a server writes one for each send.
+        self.chunks = 0
         self._missing = 0
 
     def feed(self, data: bytes) -> bytes:
@@ -215,6 +217,7 @@ class Body:
                 size, found, rest = self._rest.partition(b"\r\n")
                 if not found:
                     return
+                self.chunks += 1
                 # The line end behind the chunk belongs to it.
                 self._missing, self._rest = int(size, 16) + 2, rest
             part = self._rest[: self._missing]

@@ -14,7 +14,7 @@ from benchmarks.contestants import CATALOGUE
 from benchmarks.results import Metrics
 from benchmarks.servers import Server
 
-__all__ = ["connecting", "crowd_of", "crowding", "delivering", "idling", "resuming", "slowed"]
+__all__ = ["at_rest", "connecting", "crowd_of", "crowding", "delivering", "idling", "publish", "resuming", "slowed"]
 
 #: Seconds for a server to finish what its clients have seen the end of.
 SETTLE = 0.1

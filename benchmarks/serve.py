@@ -8,7 +8,6 @@ does.
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import sys
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from typing import Any
 import uvicorn
 
 from benchmarks.contestants import Contestant, Terms, build
+from benchmarks.counting import CountingLoop, count
 from benchmarks.payload import text
 
 __all__ = ["main"]
@@ -34,6 +34,8 @@ def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
     """Return what makes the event loop of that name."""
     if name == "asyncio":
         return None
+    if name == "counting":
+        return CountingLoop
     import uvloop
 
     made: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
@@ -73,8 +75,8 @@ async def obey(contestant: Contestant) -> None:
             published = numbers.stop
             await contestant.publish([(number, text(number, told["size"])) for number in numbers])
             answer({})
-        elif what == "collect":
-            answer({"result": gc.collect()})
+        elif what == "count":
+            answer({"result": count()})
         else:
             answer({"result": await contestant.more[what](**told)})
 
