@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextvars import Context
-from typing import Any
+from typing import TypeVarTuple, Unpack
 
 __all__ = ["CountingLoop", "count"]
+
+Arguments = TypeVarTuple("Arguments")
 
 
 class CountingLoop(asyncio.SelectorEventLoop):
@@ -15,7 +17,9 @@ class CountingLoop(asyncio.SelectorEventLoop):
 
     callbacks = 0
 
-    def call_soon(self, callback: Callable[..., object], *args: Any, context: Context | None = None) -> asyncio.Handle:
+    def call_soon(
+        self, callback: Callable[[Unpack[Arguments]], object], *args: Unpack[Arguments], context: Context | None = None
+    ) -> asyncio.Handle:
         self.callbacks += 1
         return super().call_soon(callback, *args, context=context)
 
