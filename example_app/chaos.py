@@ -13,7 +13,7 @@ from example_app.jobs import JobBoard
 from example_app.news import News, broker
 from example_app.payloads import choice, posted, text
 from example_app.registry import REGISTRY
-from starlette_sse import ServerSentEvent
+from starlette_sse import ServerSentEvent, close
 from starlette_sse.draining import Domain
 
 __all__ = ["Chaos", "flood", "order"]
@@ -47,7 +47,7 @@ class Chaos:
         elif endpoint is None:
             return
         elif order == "drop":
-            endpoint.close()
+            close(connection_id=target)
         elif order == "stall":
             endpoint.gate.hold()
         else:

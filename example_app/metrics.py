@@ -14,8 +14,8 @@ import anyio
 from starlette.requests import Request
 
 from example_app.news import News, broker
-from example_app.registry import REGISTRY, Inspected
-from starlette_sse import ChannelEndpoint, ServerSentEvent
+from example_app.registry import Inspected
+from starlette_sse import ChannelEndpoint, ServerSentEvent, open_streams
 
 __all__ = ["Metrics", "Sampler"]
 
@@ -47,7 +47,11 @@ class Sampler:
         now = time.perf_counter(), time.process_time()
         wall, used = now[0] - self._then[0], now[1] - self._then[1]
         self._then = now
-        return {"cpu": round(100 * used / wall, 1) if wall else 0.0, "memory": resident(), "streams": len(REGISTRY)}
+        return {
+            "cpu": round(100 * used / wall, 1) if wall else 0.0,
+            "memory": resident(),
+            "streams": len(open_streams()),
+        }
 
     async def run(self, news: News) -> None:
         """Publish a sample every second."""

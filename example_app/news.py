@@ -46,6 +46,7 @@ class News:
 
     def __init__(self) -> None:
         self.worker = secrets.token_hex(3)
+        self._born = round(time.time(), 3)
         self._numbers: defaultdict[str, int] = defaultdict(int)
         self._turn = anyio.Lock()
         self._heard: Subscription | None = None
@@ -59,7 +60,8 @@ class News:
         # One at a time, or a slow append would let the next number overtake.
         async with self._turn:
             number = self._numbers[channel] + 1
-            origin = {"channel": channel, "worker": self.worker, "number": number, "at": round(time.time(), 3)}
+            origin = {"channel": channel, "worker": self.worker, "born": self._born, "number": number}
+            origin["at"] = round(time.time(), 3)
             await broker.publish(channel, ServerSentEvent({**data, **origin}, event=name), key)
             self._numbers[channel] = number
 
@@ -72,17 +74,19 @@ class News:
         return True
 
     async def remember(self) -> None:
-        """Read along for as long as the app runs."""
-        async with broker.subscribe(CHANNELS, on_lag="reset") as subscription:
-            self._heard = subscription
-            async for entry in subscription:
-                self._keep(entry)
+        """Read what the log still has, and read along for as long as the app runs."""
+        after: str | None = beginning(broker.health().position)
+        while True:
+            async with broker.subscribe(CHANNELS, after, on_lag="reset") as subscription:
+                self._heard = subscription
+                after = await self._read(subscription)
 
     async def recall(self, channel: str, name: str) -> ServerSentEvent:
         """Return an event that tells a newcomer what it has missed, and up to which number that goes."""
         await self._catch_up()
         items = [*self._latest[channel].values(), *self._recent[channel]]
-        return ServerSentEvent({"channel": channel, "seen": self._seen[channel], "items": items}, event=name)
+        told = {"channel": channel, "at": round(time.time(), 3), "seen": self._seen[channel], "items": items}
+        return ServerSentEvent(told, event=name)
 
     async def _catch_up(self) -> None:
         # A stream takes its position before it asks for a snapshot, which must reach at least as far.
@@ -90,17 +94,23 @@ class News:
         while self._heard is None or sequence(self._heard.position) < sequence(newest):
             await checkpoint()
 
-    def _keep(self, entry: Entry) -> None:
-        event = entry.event
-        if not entry.channel:
-            self._forget()
-        elif event is not None:
-            data = json.loads(event.data)
-            self._seen[entry.channel][data["worker"]] = data["number"]
-            if entry.key is None:
-                self._recent[entry.channel].append(data)
-            else:
-                keep_newest(self._latest[entry.channel], entry.key, data)
+    async def _read(self, subscription: Subscription) -> str | None:
+        """Read until something is missing, and return behind which id the log is whole."""
+        async for entry in subscription:
+            data = json.loads(entry.event.data) if entry.event else {}
+            if not entry.channel:
+                self._forget()
+                oldest: str | None = data["oldest"]
+                return oldest
+            self._keep(entry, data)
+        return None
+
+    def _keep(self, entry: Entry, data: dict[str, Any]) -> None:
+        self._seen[entry.channel][data["worker"]] = data["number"]
+        if entry.key is None:
+            self._recent[entry.channel].append(data)
+        else:
+            keep_newest(self._latest[entry.channel], entry.key, data)
 
     def _forget(self) -> None:
         self._seen: defaultdict[str, dict[str, int]] = defaultdict(dict)
@@ -113,6 +123,12 @@ def keep_newest(latest: dict[str, dict[str, Any]], key: str, data: dict[str, Any
     latest[key] = data
     if len(latest) > REMEMBERED_KEYS:
         del latest[next(iter(latest))]
+
+
+def beginning(position: str) -> str | None:
+    """Return the id behind which the log of an event's id begins."""
+    epoch = position.rpartition("-")[0]
+    return f"{epoch}-0" if epoch else None
 
 
 def sequence(position: str) -> int:

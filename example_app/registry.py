@@ -13,7 +13,7 @@ import anyio
 from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
 
-from starlette_sse import CloseReason, SSEEndpoint
+from starlette_sse import CloseReason, OpenStream, SSEEndpoint, open_streams
 from starlette_sse.observers import Observer, StreamFacts, StructlogObserver
 
 __all__ = ["REGISTRY", "Gate", "Inspected", "Registry"]
@@ -48,34 +48,21 @@ class Gate:
 
 
 class Registry(Observer):
-    """Knows the open streams and the last ends, and turns what happens into lines for the page's log."""
+    """Knows this worker's endpoints and the last ends, and turns what happens into lines for the page's log."""
 
     def __init__(self) -> None:
         self.endpoints: WeakValueDictionary[str, Inspected] = WeakValueDictionary()
-        self._open: dict[str, StreamFacts] = {}
-        self._wrote: dict[str, float] = {}
         self._ends: deque[dict[str, Any]] = deque(maxlen=ENDS)
         self._lines: deque[dict[str, Any]] = deque(maxlen=500)
         self._news = anyio.Event()
 
-    def __len__(self) -> int:
-        return len(self._open)
-
     def opened(self, stream: StreamFacts) -> None:
-        self._open[stream.identity.connection_id] = stream
-        self.pinged(stream)
         self._note("stream.opened", stream)
 
-    def sent(self, stream: StreamFacts, size: int) -> None:
-        self._wrote[stream.identity.connection_id] = stream.duration
-
-    def pinged(self, stream: StreamFacts) -> None:
-        self._wrote[stream.identity.connection_id] = stream.duration
-
     def closed(self, stream: StreamFacts, reason: CloseReason, error: BaseException | None) -> None:
-        self._ends.append({**self._row(stream), "reason": reason.value, "ended": round(time.time(), 3)})
-        self._open.pop(stream.identity.connection_id, None)
-        self._wrote.pop(stream.identity.connection_id, None)
+        end = {"endpoint": stream.identity.endpoint, "events": stream.events, "bytes": stream.bytes_sent}
+        end |= {"age": round(stream.duration, 1), "reason": reason.value, "ended": round(time.time(), 3)}
+        self._ends.append(end)
         self._note(
             "stream.closed", stream, reason=reason.value, duration=round(stream.duration, 3), events=stream.events
         )
@@ -100,11 +87,7 @@ class Registry(Observer):
 
     def report(self) -> dict[str, Any]:
         """Return the open streams and the last ends."""
-        return {
-            "pid": os.getpid(),
-            "open": [self._row(stream) for stream in self._open.values()],
-            "ends": [*self._ends],
-        }
+        return {"pid": os.getpid(), "open": [self._row(stream) for stream in open_streams()], "ends": [*self._ends]}
 
     async def line(self) -> dict[str, Any]:
         """Wait for the log's next line and return it; it stays the next until :meth:`done_with_line`."""
@@ -117,16 +100,15 @@ class Registry(Observer):
         """Go on to the next line."""
         self._lines.popleft()
 
-    def _row(self, stream: StreamFacts) -> dict[str, Any]:
-        identity = stream.identity
-        endpoint = self.endpoints.get(identity.connection_id)
+    def _row(self, stream: OpenStream) -> dict[str, Any]:
+        endpoint = self.endpoints.get(stream.connection_id)
         return {
-            "id": identity.connection_id,
-            "endpoint": identity.endpoint,
-            "age": round(stream.duration, 1),
+            "id": stream.connection_id,
+            "endpoint": stream.endpoint,
+            "age": round(time.time() - stream.since.timestamp(), 1),
             "events": stream.events,
             "bytes": stream.bytes_sent,
-            "idle": round(stream.duration - self._wrote.get(identity.connection_id, 0.0), 1),
+            "lag": round(stream.lag, 1),
             **({} if endpoint is None else endpoint.particulars()),
         }
 
@@ -145,7 +127,7 @@ class Inspected(SSEEndpoint):
     """An endpoint whose streams the inspector lists and can break."""
 
     retry = 1000
-    send_timeout = 10.0
+    send_timeout = 5.0
     observers = (StructlogObserver(), REGISTRY)
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:

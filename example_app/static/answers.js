@@ -29,7 +29,7 @@ export function answerPanel(ledger) {
     const text = document.createTextNode("");
     const mine = { question, run: (runs += 1), last: 0, text, controller: new AbortController() };
     asked = mine;
-    ledger.snapshot("answer", { [mine.run]: 0 });
+    ledger.snapshot({ channel: "answer", seen: { [mine.run]: 0 }, at: 0 });
     $("answer").replaceChildren(text);
     tell($("verdict"), "\u00a0");
     become("connecting");

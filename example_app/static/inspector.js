@@ -127,7 +127,7 @@ export function inspectorPanel(stream, me, notify) {
 
 function streamRow({ id, endpoint }, command) {
   const name = `${endpoint} ${id.slice(0, 6)}`;
-  const cells = Object.fromEntries(["age", "events", "bytes", "idle"].map((each) => [each, make("td", { class: "n" })]));
+  const cells = Object.fromEntries(["age", "events", "bytes", "lag"].map((each) => [each, make("td", { class: "n" })]));
   const badge = make("span", { class: "badge" });
   const stall = make("button", { type: "button" });
   const drop = make("button", { type: "button", "aria-label": `Drop ${name}`, onclick: () => command("drop", id) }, "Drop");
@@ -151,7 +151,7 @@ function streamRow({ id, endpoint }, command) {
     tell(cells.age, span(facts.age));
     tell(cells.events, count(facts.events));
     tell(cells.bytes, bytes(facts.bytes));
-    tell(cells.idle, `${span(facts.idle)} ago`);
+    tell(cells.lag, facts.lag ? `${facts.lag.toFixed(1)} s` : "none");
   };
   return { element, update };
 }

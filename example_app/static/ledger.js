@@ -7,20 +7,21 @@ export class Ledger extends EventTarget {
   resets = 0;
   reconnects = 0;
   #last = new Map(); // channel -> worker -> the last number
-  #told = new Map(); // channel -> worker -> the number up to which a snapshot told
+  #told = new Map(); // channel -> {seen: worker -> the number up to which a snapshot told, at: when}
 
   /** Count an event; false if the page has had it. */
-  note(channel, worker, number) {
+  note(channel, worker, number, born = 0) {
     this.events += 1;
     const last = this.#last.get(channel) ?? new Map();
-    // After a snapshot every worker is known, so one that was not in it begins at 1.
-    const before = last.get(worker) ?? (this.#told.has(channel) ? 0 : number - 1);
+    // A worker that is younger than the snapshot begins at 1; of an older one nobody can tell what came before.
+    const told = this.#told.get(channel);
+    const before = last.get(worker) ?? (told && born > told.at ? 0 : number - 1);
     this.#last.set(channel, last);
     const fresh = number > before;
     if (fresh) {
       this.gaps += number - before - 1;
       last.set(worker, number);
-    } else if (number > (this.#told.get(channel)?.[worker] ?? 0)) {
+    } else if (number > (told?.seen[worker] ?? 0)) {
       // What a snapshot told may follow once more: its position was taken first.
       this.doubled += 1;
     }
@@ -29,8 +30,8 @@ export class Ledger extends EventTarget {
   }
 
   /** Take note of what a snapshot has told. */
-  snapshot(channel, seen) {
-    this.#told.set(channel, seen);
+  snapshot({ channel, seen, at }) {
+    this.#told.set(channel, { seen, at });
     this.#last.set(channel, new Map(Object.entries(seen)));
   }
 

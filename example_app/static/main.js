@@ -29,8 +29,8 @@ const streams = { clock, live };
 const counted = {
   on: (name, handler) =>
     live.on(name, (data, event) => {
-      if (name.endsWith("-so-far")) ledger.snapshot(data.channel, data.seen);
-      else if (!ledger.note(data.channel, data.worker, data.number)) return;
+      if (name.endsWith("-so-far")) ledger.snapshot(data);
+      else if (!ledger.note(data.channel, data.worker, data.number, data.born)) return;
       handler(data, event);
     }),
   restart: () => live.restart(),
@@ -103,6 +103,10 @@ document.addEventListener("visibilitychange", () => {
     Object.values(streams).filter((stream) => stream.state === "asleep").forEach((stream) => stream.open());
   }
 });
+// What the system says of its network is a hint to look, no more: a server on this machine needs none.
+for (const change of ["offline", "online"]) {
+  addEventListener(change, () => Object.values(streams).filter((stream) => stream.state !== "asleep").forEach((stream) => stream.open()));
+}
 addEventListener("pagehide", () => Object.values(streams).forEach((stream) => stream.close("asleep")));
 addEventListener("pageshow", (shown) => shown.persisted && Object.values(streams).forEach((stream) => stream.open()));
 

@@ -105,7 +105,7 @@ class Board:
         """Write in the chat's room, and wait until the message is there."""
         self.page.fill("#text", text)
         self.press("#say button")
-        expect(self.message(text)).to_be_visible(timeout=PATIENCE)
+        expect(self.message(text).last).to_be_visible(timeout=PATIENCE)
 
     def message(self, text: str) -> Locator:
         return self.find(".message p").filter(has_text=re.compile(f"^{re.escape(text)}$"))

@@ -160,9 +160,7 @@ def test_draining_the_server_ends_every_stream_and_all_come_back(board: Board) -
     assert board.count("resets") == 0
 
 
-def test_a_tab_that_was_offline_gets_what_it_missed(
-    chromium: Browser, board: Board, open_board: OpenBoard
-) -> None:
+def test_a_tab_that_was_offline_gets_what_it_missed(chromium: Browser, board: Board, open_board: OpenBoard) -> None:
     """Back online, the tab resumes: messages that were missed come once, in order."""
     elsewhere = chromium.new_context(bypass_csp=True)
     other = open_board(context=elsewhere)

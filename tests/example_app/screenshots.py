@@ -1,0 +1,65 @@
+"""Takes the pictures in docs/screenshots: ``python -m tests.example_app.screenshots``."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from playwright.sync_api import Browser, sync_playwright
+
+from tests.conftest import require
+from tests.example_app.board import Board, serving
+from tests.example_app.conftest import FLAGS
+from tests.servers.processes import ROOT
+
+SCREENS = {"desktop": (1280, 1500), "phone": (390, 844)}
+TALK = [
+    ("heron", "Deploy is out. The board stayed up through the restart."),
+    ("otter", "Saw it: one reset, zero gaps. My tab came back by itself."),
+    ("heron", "Now try it with Redis <script>alert(1)</script> :-)"),
+]
+
+
+def take(browser: Browser, port: int, directory: Path, theme: str, screen: str) -> None:
+    """Fill the page with life and take its picture."""
+    width, height = SCREENS[screen]
+    context = browser.new_context(
+        viewport={"width": width, "height": height},
+        color_scheme="dark" if theme == "dark" else "light",
+        bypass_csp=True,
+    )
+    board = Board.open(context, port)
+    for button in ("#job-failed", "#stream-fails", "#ask-button"):
+        board.press(button)
+    board.find('[data-job^="fails"] .error').first.wait_for()
+    board.find("#answer-state[data-state=done]").wait_for()
+    board.press("#job-done")
+    board.is_inspected()
+    board.find(".job[data-state=running] progress[value]").nth(1).wait_for()
+    board.page.evaluate("scrollTo(0, 0)")
+    board.page.screenshot(path=directory / f"{screen}-{theme}.png", full_page=screen == "desktop")
+    context.close()
+    assert board.problems == []
+
+
+def main() -> None:
+    """Take every picture."""
+    directory = ROOT / "docs" / "screenshots"
+    directory.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as logs, serving(Path(logs)) as program, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=require("chromium"), args=FLAGS)
+        context = browser.new_context(bypass_csp=True)
+        board = Board.open(context, program.port)
+        for name, text in TALK:
+            board.page.fill("#name", name)
+            board.says(text)
+        board.press("#flood")
+        board.page.wait_for_function("Number(document.getElementById('charts').dataset.samples) > 115", timeout=150_000)
+        for theme in ("light", "dark"):
+            for screen in SCREENS:
+                take(browser, program.port, directory, theme, screen)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
