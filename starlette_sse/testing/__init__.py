@@ -4,7 +4,8 @@ General layout: :class:`SSETestClient` (client) runs an app on a ``Server`` (ser
 :class:`EventStream` (stream, over reader); below it an ``Exchange`` (exchange) is the server's half of one request,
 and a ``Wire`` (wire) carries its body without a buffer. What comes is kept decoded (received) and compared
 (assertions). :class:`StreamingASGITransport` (transport) gives the same exchange to httpx and httpx2, and
-:class:`BlockingSSETestClient` (blocking) to tests without an event loop; pytest's fixtures are in plugin.
+:class:`BlockingSSETestClient` (blocking) to tests without an event loop. Hours take no time on the event loops of
+virtual_time; pytest's fixtures are in plugin.
 
 Nothing is imported before it is used, so that pytest can load the plugin at no cost.
 """
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from starlette_sse.testing.received import ReceivedComment, ReceivedEvent
     from starlette_sse.testing.stream import EventStream
     from starlette_sse.testing.transport import StreamingASGITransport
+    from starlette_sse.testing.virtual_time import VirtualClock, virtual_backend
 
 __all__ = [
     "ASGIProtocolError",
@@ -56,10 +58,12 @@ __all__ = [
     "StreamTestError",
     "StreamingASGITransport",
     "UnexpectedEventsError",
+    "VirtualClock",
     "assert_events",
     "assert_gaps",
     "capture_logs",
     "nothing_left_running",
+    "virtual_backend",
 ]
 
 HOMES = {
@@ -73,10 +77,12 @@ HOMES = {
     "Response": "client",
     "SSETestClient": "client",
     "StreamingASGITransport": "transport",
+    "VirtualClock": "virtual_time",
     "assert_events": "assertions",
     "assert_gaps": "assertions",
     "capture_logs": "logs",
     "nothing_left_running": "leaks",
+    "virtual_backend": "virtual_time",
 }
 
 

@@ -60,8 +60,8 @@ class SSETestClient:
     :param base_url: where the app is, for paths.
     :param headers: sent with every request.
     :param scope: put into every request's ASGI scope, such as ``{"client": ("10.0.0.1", 1234)}``.
-    :param timeout: seconds that a read waits if it does not say; if not given 5, or four hours on trio's
-        :class:`~trio.testing.MockClock`, where they take no time.
+    :param timeout: seconds that a read waits if it does not say; if not given 5, or four hours on virtual
+        time.
     :param close_grace: seconds that the app gets to end after its client has gone; then it is cancelled, and the
         test fails with :exc:`~starlette_sse.testing.StillRunningError`.
     :param lifespan: False for an app whose lifespan is not to run.

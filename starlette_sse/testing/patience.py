@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import sys
 from types import ModuleType
+
+from starlette_sse.testing.virtual_time import VirtualTimeLoop
 
 __all__ = ["default_timeout", "running_trio", "told"]
 
@@ -18,10 +21,10 @@ def default_timeout() -> float:
 
 
 def has_virtual_clock() -> bool:
-    """Tell whether the running event loop is trio's with a :class:`~trio.testing.MockClock`."""
+    """Tell whether the running event loop is one of :mod:`~starlette_sse.testing.virtual_time`."""
     trio = running_trio()
     if trio is None:
-        return False
+        return isinstance(asyncio.get_running_loop(), VirtualTimeLoop)
     from trio.testing import MockClock  # noqa: PLC0415 - trio is optional
 
     return isinstance(trio.lowlevel.current_clock(), MockClock)

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from starlette_sse.exceptions import ConfigurationError, MissingDependencyError
-
 if TYPE_CHECKING:
     from starlette_sse.testing import SSETestClient
     from starlette_sse.testing.logs import CapturedLogs
+    from starlette_sse.testing.virtual_time import VirtualClock
 
 __all__ = ["sse_client", "sse_logs", "virtual_clock"]
 
@@ -38,20 +37,22 @@ def sse_logs() -> Iterator[CapturedLogs]:
 
 
 @pytest.fixture
-def virtual_clock(anyio_backend: Any) -> Any:
-    """Run the test on trio with a clock that jumps whenever everybody waits, so that hours take no time.
+def virtual_clock(anyio_backend: Any) -> VirtualClock:
+    """Run the test on a clock that jumps to the next timer whenever everybody waits, so that hours take no time.
 
-    Ask for it in a test, or by ``pytestmark = pytest.mark.usefixtures("virtual_clock")`` in a module. It is trio's
-    :class:`~trio.testing.MockClock`, and its time is ``anyio.current_time()``. Such a test must not wait for a thread,
-    a socket or a process.
+    Ask for it in a test, or by ``pytestmark = pytest.mark.usefixtures("virtual_clock")`` in a module. The test runs on
+    trio, with its :class:`~trio.testing.MockClock`, or on the event loops that the option ``sse_virtual_clock`` of
+    pytest's configuration names. The clock's time is ``anyio.current_time()``; do not wait for threads, sockets or
+    processes on it, as it may jump meanwhile.
     """
-    clock = anyio_backend[1].get("clock") if isinstance(anyio_backend, tuple) else None
-    if clock is None:
-        raise ConfigurationError(
-            "the test asks for virtual_clock and chooses an anyio_backend without one; leave out either, or choose "
-            '("trio", {"clock": MockClock(autojump_threshold=0)})'
-        )
-    return clock
+    from starlette_sse.testing.virtual_time import clock_of  # noqa: PLC0415 - pytest loads this module in every run
+
+    return clock_of(anyio_backend)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let a project choose the event loops of its virtual clock."""
+    parser.addini("sse_virtual_clock", "the event loops of the fixture virtual_clock", type="args", default=["trio"])
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -59,13 +60,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run the tests that ask for the virtual clock on it, whatever event loops the others run on."""
     chosen = any(marker.args[:1] == ("anyio_backend",) for marker in metafunc.definition.iter_markers("parametrize"))
     if "virtual_clock" in metafunc.fixturenames and not chosen:
-        backend = pytest.param(virtual_backend(), id="virtual")
-        metafunc.definition.add_marker(pytest.mark.parametrize("anyio_backend", [backend]))
+        from starlette_sse.testing.virtual_time import virtual_backend  # noqa: PLC0415 - as above
 
-
-def virtual_backend() -> tuple[str, dict[str, Any]]:
-    try:
-        from trio.testing import MockClock  # noqa: PLC0415 - trio is optional
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError("the virtual_clock fixture needs trio: pip install trio") from error
-    return "trio", {"clock": MockClock(autojump_threshold=0)}
+        names = metafunc.config.getini("sse_virtual_clock")
+        backends = [pytest.param(virtual_backend(name), id=f"virtual-{name}") for name in names]
+        metafunc.definition.add_marker(pytest.mark.parametrize("anyio_backend", backends))

@@ -6,34 +6,41 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import anyio
 import pytest
 import structlog
 
-from starlette_sse import MissingDependencyError
-from starlette_sse.testing import CapturedLogs, SSETestClient, capture_logs
-from starlette_sse.testing.plugin import virtual_backend
+from starlette_sse import ConfigurationError, MissingDependencyError
+from starlette_sse.testing import (
+    CapturedLogs,
+    SSETestClient,
+    VirtualClock,
+    assert_gaps,
+    capture_logs,
+    virtual_backend,
+)
+from starlette_sse.testing.virtual_time import clock_of
 
 from .apps import Connection, tick, until_gone
 
-if TYPE_CHECKING:
-    from trio.testing import MockClock
+STARTED = time.monotonic()
 
 
-async def test_hours_take_no_time_on_the_virtual_clock(virtual_clock: MockClock) -> None:
+async def test_hours_take_no_time_on_the_virtual_clock(virtual_clock: VirtualClock) -> None:
     """A test that asks for the clock runs on it, without a mark, and waits as long as it likes."""
     before = anyio.current_time()
     await anyio.sleep(24 * 3600)
     assert anyio.current_time() - before == pytest.approx(24 * 3600)
     assert virtual_clock.current_time() == anyio.current_time()
+    assert time.monotonic() - STARTED < 3600
 
 
 async def test_reads_wait_hours_by_default_on_the_virtual_clock(
-    sse_client: Callable[..., SSETestClient], virtual_clock: MockClock
+    sse_client: Callable[..., SSETestClient], virtual_clock: VirtualClock
 ) -> None:
     """A test of a slow stream needs no timeout of its own, and one of a silent stream still ends."""
 
@@ -42,7 +49,7 @@ async def test_reads_wait_hours_by_default_on_the_virtual_clock(
 
     async with sse_client(until_gone(hourly)) as client, client.stream("/") as stream:
         await stream.expect({"id": "1"}, {"id": "2"}, {"id": "3"})
-        assert [event.time for event in stream.events] == pytest.approx([0, 3600, 7200], abs=1e-6)
+        assert_gaps(stream.events, 3600)
 
 
 def test_what_is_logged_is_collected_whatever_is_configured(sse_logs: CapturedLogs) -> None:
@@ -146,14 +153,53 @@ def test_the_virtual_clock_wins_over_the_projects_own_event_loops(tmp_path: Path
         """,
     )
     assert "5 passed, 2 errors" in output, output
-    assert "the test asks for virtual_clock and chooses an anyio_backend without one" in output, output
+    assert "the test asks for virtual_clock, but runs on the anyio_backend 'trio', which has none" in output, output
 
 
-def test_without_trio_the_virtual_clock_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_project_chooses_the_event_loops_of_its_virtual_clock(tmp_path: Path) -> None:
+    """An app that calls asyncio itself is tested on asyncio; the sample runs on both, within two seconds."""
+    sample = Path(__file__).with_name("test_sample.py").read_text()
+    output = run_pytest(
+        tmp_path,
+        "-o",
+        "sse_virtual_clock=asyncio trio",
+        "--durations=1",
+        "--durations-min=2",
+        test_sample=sample,
+        test_asyncio="""
+            import asyncio
+            import pytest
+
+            @pytest.mark.parametrize("hours", [1, 2])
+            async def test_virtual(hours, virtual_clock, anyio_backend_name):
+                if anyio_backend_name == "asyncio":
+                    await asyncio.wait_for(asyncio.sleep(hours * 3600), hours * 3600 + 1)
+        """,
+    )
+    assert "16 passed" in output, output
+
+
+@pytest.mark.parametrize("anyio_backend", [virtual_backend("asyncio")], ids=["virtual"])
+async def test_on_virtual_asyncio_a_thread_is_waited_for_where_no_timer_is(virtual_clock: VirtualClock) -> None:
+    """Nothing is left to jump to, so the loop waits for what is under way outside of it."""
+    assert await anyio.to_thread.run_sync(lambda: "done") == "done"
+    before = virtual_clock.current_time()
+    await anyio.sleep(3600)
+    virtual_clock.jump(5)
+    assert anyio.current_time() == pytest.approx(before + 3605)
+    with pytest.raises(ValueError, match="backwards"):
+        virtual_clock.jump(-1)
+
+
+def test_a_virtual_clock_that_cannot_be_had_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     """The test that asks for it is an error with the remedy, not skipped."""
+    with pytest.raises(ConfigurationError, match="for trio and for asyncio, not for 'curio'"):
+        virtual_backend("curio")
+    with pytest.raises(ConfigurationError, match="runs on the anyio_backend 'asyncio', which has none"):
+        clock_of("asyncio")
     monkeypatch.setitem(sys.modules, "trio.testing", None)
-    with pytest.raises(MissingDependencyError, match="the virtual_clock fixture needs trio: pip install trio"):
-        virtual_backend()
+    with pytest.raises(MissingDependencyError, match=r"pip install trio; or set sse_virtual_clock = asyncio"):
+        virtual_backend("trio")
 
 
 def test_the_fixtures_work_with_other_plugins_that_run_async_tests(tmp_path: Path) -> None:
