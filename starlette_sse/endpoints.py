@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal
 import anyio
 import structlog
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import QueryParams
 from starlette.endpoints import HTTPEndpoint
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -183,7 +184,7 @@ class SSEEndpoint(HTTPEndpoint):
         It comes from the ``Last-Event-ID`` header or, for the first load of a page, from a ``lastEventId`` query
         parameter. The header wins: browsers repeat the URL with each reconnection.
         """
-        return last_event_id(Request(self.scope))
+        return last_event_id(self.scope)
 
     def come_back(self, comment: str) -> ServerSentEvent:
         """Return an event with a ``retry`` at random after the stream's own, so that a fleet of clients spreads out."""
@@ -365,12 +366,12 @@ class EndpointHooks:
 SSEEndpoint._configuration = Configuration.of_class(SSEEndpoint)  # noqa: SLF001 - __init_subclass__ is for subclasses
 
 
-def last_event_id(request: Request) -> str | None:
-    """Return the id that the client resumes after; the standard sends it as UTF-8, ASGI decodes it as Latin-1."""
-    header = request.headers.get("last-event-id")
-    if header is not None:
-        return header.encode("latin-1").decode("utf-8", "replace")
-    return request.query_params.get("lastEventId")
+def last_event_id(scope: Scope) -> str | None:
+    """Return the id that the client resumes after; the standard sends it as UTF-8."""
+    for name, value in scope["headers"]:
+        if name == b"last-event-id":
+            return str(value, "utf-8", "replace")
+    return QueryParams(scope["query_string"]).get("lastEventId") if scope.get("query_string") else None
 
 
 def has_body(request: Request) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 from starlette.types import Receive, Send
 
-__all__ = ["abort_connection", "is_uvicorns", "sends_plainly"]
+__all__ = ["abort_connection", "is_uvicorns", "plain_send"]
 
 #: Starlette's own wrappers, which only note that a response has started.
 WRAPPERS = frozenset(
@@ -26,11 +26,11 @@ def is_uvicorns(function: Receive | Send) -> bool:
     return isinstance(function, MethodType) and type(function.__self__).__module__.startswith("uvicorn.protocols.http.")
 
 
-def sends_plainly(send: Send) -> bool:
-    """Tell whether ``send`` is uvicorn's, behind nothing but what every Starlette app has."""
+def plain_send(send: Send) -> Send | None:
+    """Return uvicorn's own ``send`` if nothing stands before it but what every Starlette app has; else None."""
     while isinstance(send, FunctionType) and (send.__module__, send.__qualname__) in WRAPPERS:
         send = wrapped_by(send)
-    return is_uvicorns(send)
+    return send if is_uvicorns(send) else None
 
 
 def wrapped_by(wrapper: FunctionType) -> Any:

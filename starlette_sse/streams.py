@@ -248,7 +248,7 @@ class Stream:
         for observer in self._observers:
             observer.opened(self)
         source, writer = self._source, self._writer
-        if self._producer is None and writer.sends_plainly:
+        if self._producer is None and writer.prepare_to_send_now():
             source.notify(partial(Sprint.of(self._loop).add, self))
         while self._reason is None:
             try:

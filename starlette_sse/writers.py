@@ -9,7 +9,7 @@ from starlette.types import Message, Send
 
 from starlette_sse.driving import Resumed
 from starlette_sse.eventloop import EventLoop, Waiter
-from starlette_sse.servers import sends_plainly
+from starlette_sse.servers import plain_send
 
 __all__ = ["FrameWriter"]
 
@@ -25,6 +25,7 @@ class FrameWriter:
     __slots__ = (
         "_loop",
         "_next",
+        "_plain_send",
         "_send",
         "_time",
         "_unfinished",
@@ -40,16 +41,17 @@ class FrameWriter:
         self._send = send
         self.on_gone = on_gone
         self._next: Waiter | None = None
+        self._plain_send: Any = None
         self._unfinished: Resumed | None = None
         self.bytes_sent = 0
         self.last_write = self._time()
         #: When the send that is under way began; nobody may write before :meth:`open` has ended.
         self.sending_since: float | None = self.last_write
 
-    @property
-    def sends_plainly(self) -> bool:
-        """Whether :meth:`send_now` may be used."""
-        return sends_plainly(self._send)
+    def prepare_to_send_now(self) -> bool:
+        """Tell whether :meth:`send_now` may be used from now on; call it once the response has started."""
+        self._plain_send = plain_send(self._send)
+        return self._plain_send is not None
 
     async def open(self, start: Message, opening: bytes) -> None:
         """Start the response, with the first bytes of its body.
@@ -102,7 +104,7 @@ class FrameWriter:
         For a ``send`` that needs no task to run in.
         """
         self.sending_since = self.last_write = self._time()
-        sending: Any = self._send({"type": "http.response.body", "body": frame, "more_body": True})
+        sending: Any = self._plain_send({"type": "http.response.body", "body": frame, "more_body": True})
         try:
             self._unfinished = Resumed(sending, sending.send(None))
         except StopIteration:
