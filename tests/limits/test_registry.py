@@ -26,6 +26,7 @@ from starlette_sse import (
     ServerSentEvent,
     SSEEndpoint,
 )
+from starlette_sse.eventloop import current_event_loop
 from starlette_sse.testing import Ending, SSETestClient, StreamEndedError
 from tests.limits.visits import Visit
 
@@ -323,5 +324,25 @@ async def test_a_criterion_that_cannot_be_meant_closes_nothing(criteria: dict[st
         await anyio.sleep(1.0)
         with pytest.raises(ConfigurationError):
             starlette_sse.close(**criteria)
+        visit.left.set()
+    assert News.reasons == [CloseReason.CLIENT_GONE]
+
+
+async def test_a_loop_that_has_ended_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server in a thread may have gone with its loop; its streams are not counted as asked."""
+
+    class News(Ticks):
+        pass
+
+    def ended(self: object, callback: object) -> None:
+        raise RuntimeError("the event loop has ended")
+
+    visit = Visit(News)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(visit.run)
+        await anyio.sleep(1.0)
+        with monkeypatch.context() as patch:
+            patch.setattr(type(current_event_loop()), "call_soon_threadsafe", ended)
+            assert starlette_sse.close() == 0
         visit.left.set()
     assert News.reasons == [CloseReason.CLIENT_GONE]

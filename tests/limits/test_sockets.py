@@ -25,7 +25,7 @@ from starlette.requests import Request
 from starlette.routing import Route
 
 from starlette_sse import CloseReason, ConfigurationError, SSEEndpoint
-from starlette_sse.sockets import listening_socket
+from starlette_sse.sockets import KEEPALIVE_IDLE, listening_socket
 from tests.conftest import on_ci
 from tests.servers.processes import eventually
 
@@ -189,12 +189,11 @@ def test_an_address_that_is_taken_is_an_error() -> None:
             listening_socket("127.0.0.1", listener.getsockname()[1])
 
 
-@pytest.mark.parametrize(("times", "lacks"), [({"user_timeout": 5.0}, "TCP_USER_TIMEOUT"), ({}, "TCP_USER_TIMEOUT")])
-def test_a_system_without_the_option_says_so(
-    monkeypatch: pytest.MonkeyPatch, times: dict[str, Any], lacks: str
-) -> None:
+@pytest.mark.parametrize(("option", "remedy"), [("TCP_USER_TIMEOUT", "user_timeout"), (KEEPALIVE_IDLE, "keepalive")])
+def test_a_system_without_the_option_says_so(monkeypatch: pytest.MonkeyPatch, option: str, remedy: str) -> None:
     """With the remedy; a promise that the kernel cannot keep is not given."""
-    monkeypatch.delattr(socket, lacks)
-    with pytest.raises(ConfigurationError, match="user_timeout=None"):
-        listening_socket("127.0.0.1", 0, **times)
-    listening_socket("127.0.0.1", 0, user_timeout=None).close()
+    monkeypatch.delattr(socket, option)
+    with pytest.raises(ConfigurationError, match=f"{remedy}=None"):
+        listening_socket("127.0.0.1", 0)
+    without: dict[str, Any] = {remedy: None}
+    listening_socket("127.0.0.1", 0, **without).close()
