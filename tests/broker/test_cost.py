@@ -113,7 +113,10 @@ async def test_a_burst_is_joined_once_for_all(monkeypatch: pytest.MonkeyPatch) -
         readers = [await stack.enter_async_context(broker.subscribe("a", start)) for _ in range(1000)]
         for reader in readers:
             assert (await reader.pull()).count(b"data: ") == 200
-    assert len(joins) == 1
+        assert len(joins) == 1
+        await broker.publish("a", "last")
+        late = await stack.enter_async_context(broker.subscribe("a", start))
+        assert (await late.pull()).count(b"data: ") == 201
 
 
 async def test_a_reader_of_many_channels_pays_for_those_with_news() -> None:

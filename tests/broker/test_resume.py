@@ -130,11 +130,12 @@ async def test_a_snapshot_comes_before_what_follows_its_position(make_broker: Ma
     async with make_broker() as broker:
         before = await broker.publish("a", "before")
         async with broker.subscribe("a", snapshot=snapshot) as subscription:
-            assert subscription.resume_id is None
+            opening_id = subscription.resume_id
             decoder = EventDecoder()
             assert [event.data for event in await take(subscription, 3, decoder)] == ["state", "more", "ready"]
             assert decoder.last_event_id == before == subscription.resume_id
             assert await texts(subscription, 1) == ["meanwhile"]
+            assert opening_id is None
 
 
 async def test_a_client_that_is_cut_off_in_a_snapshot_starts_over(make_broker: MakeBroker) -> None:
