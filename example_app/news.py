@@ -14,7 +14,6 @@ from collections import defaultdict, deque
 from typing import Any
 
 import anyio
-from anyio.lowlevel import checkpoint
 
 from example_app.registry import REGISTRY
 from starlette_sse import Broker, BrokerUnavailableError, ServerSentEvent
@@ -26,8 +25,9 @@ __all__ = ["CHANNELS", "ROOMS", "News", "broker"]
 ROOMS = ("lobby", "kitchen", "ideas")
 CHANNELS = (*(f"chat:{room}" for room in ROOMS), "jobs", "metrics", "log", "streams", "flood")
 
-#: How many events of a channel, and how many keys, a newcomer is told of.
+#: How many events of a channel, and how many keys, a newcomer is told of; of a flood only its end.
 REMEMBERED = 240
+FLOOD_REMEMBERED = 1
 REMEMBERED_KEYS = 24
 
 broker = Broker(
@@ -50,6 +50,7 @@ class News:
         self._numbers: defaultdict[str, int] = defaultdict(int)
         self._turn = anyio.Lock()
         self._heard: Subscription | None = None
+        self._moved = anyio.Event()
         self._forget()
 
     async def publish(self, channel: str, name: str, data: dict[str, Any], key: str | None = None) -> None:
@@ -92,7 +93,7 @@ class News:
         # A stream takes its position before it asks for a snapshot, which must reach at least as far.
         newest = broker.health().position
         while self._heard is None or sequence(self._heard.position) < sequence(newest):
-            await checkpoint()
+            await self._moved.wait()
 
     async def _read(self, subscription: Subscription) -> str | None:
         """Read until something is missing, and return behind which id the log is whole."""
@@ -106,6 +107,8 @@ class News:
         return None
 
     def _keep(self, entry: Entry, data: dict[str, Any]) -> None:
+        self._moved.set()
+        self._moved = anyio.Event()
         self._seen[entry.channel][data["worker"]] = data["number"]
         if entry.key is None:
             self._recent[entry.channel].append(data)
@@ -115,6 +118,7 @@ class News:
     def _forget(self) -> None:
         self._seen: defaultdict[str, dict[str, int]] = defaultdict(dict)
         self._recent: defaultdict[str, deque[dict[str, Any]]] = defaultdict(lambda: deque(maxlen=REMEMBERED))
+        self._recent["flood"] = deque(maxlen=FLOOD_REMEMBERED)
         self._latest: defaultdict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
 
 

@@ -5,7 +5,7 @@ const SVG = "http://www.w3.org/2000/svg";
 const CHARTS = [
   { name: "cpu", title: "CPU", least: 10, show: (value) => `${value.toFixed(1)} %` },
   { name: "memory", title: "Memory", least: 1, show: bytes },
-  { name: "streams", title: "Open streams", least: 4, show: (value) => String(value) },
+  { name: "streams", title: "Open streams", least: 4, show: (value) => String(Math.round(value)) },
 ];
 
 export function metricsPanel(stream) {

@@ -1,4 +1,4 @@
-"""Takes the pictures in docs/screenshots: ``python -m tests.example_app.screenshots``."""
+"""Takes the pictures in docs/screenshots: ``python -m tests.example_app.screenshots``; pngquant makes them small."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from tests.example_app.board import Board, serving
 from tests.example_app.conftest import FLAGS
 from tests.servers.processes import ROOT
 
-SCREENS = {"desktop": (1280, 1500), "phone": (390, 844)}
+SCREENS = {"desktop": (1280, 1500), "phone": (390, 1900)}
 TALK = [
     ("heron", "Deploy is out. The board stayed up through the restart."),
     ("otter", "Saw it: one reset, zero gaps. My tab came back by itself."),
     ("heron", "Now try it with Redis <script>alert(1)</script> :-)"),
+    ("ibex", "Stalled my own page, flooded it, let it go: 2,000 of 2,000 arrived."),
 ]
 
 
@@ -37,7 +38,7 @@ def take(browser: Browser, port: int, directory: Path, theme: str, screen: str) 
     board.is_inspected()
     board.find(".job[data-state=running] progress[value]").nth(1).wait_for()
     board.page.evaluate("scrollTo(0, 0)")
-    board.page.screenshot(path=directory / f"{screen}-{theme}.png", full_page=screen == "desktop")
+    board.page.screenshot(path=directory / f"{screen}-{theme}.png")
     context.close()
     assert board.problems == []
 
