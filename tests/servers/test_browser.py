@@ -116,7 +116,7 @@ async def test_a_browser_comes_back_by_itself_after_a_restart(tmp_path: Path) ->
             await seen(page, "hello", 1)
             server.control.order("returns", data="seen", id="id-7")
             await seen(page, "message", 1)
-            assert await anyio.to_thread.run_sync(server.stop) < 2
+            await anyio.to_thread.run_sync(server.stop)
             await seen(page, "error", 1)
             with serving(KINDS[0], after, port) as restarted:
                 hello = (await seen(page, "hello", 2))[-1]
