@@ -1,0 +1,121 @@
+"""The app's startup and shutdown around the test."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from starlette_sse.testing import (
+    ASGIProtocolError,
+    SSETestClient,
+)
+
+pytestmark = pytest.mark.anyio
+
+
+class AppError(Exception):
+    pass
+
+
+class Broken:
+    """A lifespan that fails at its startup."""
+
+    def __init__(self, app: Starlette) -> None: ...
+
+    async def __aenter__(self) -> None:
+        raise AppError("startup")
+
+    async def __aexit__(self, *exc: object) -> None: ...
+
+
+@asynccontextmanager
+async def pool(app: Starlette) -> AsyncIterator[dict[str, Any]]:
+    opened: list[str] = []
+    yield {"pool": opened}
+    opened.append("closed")
+
+
+async def test_the_lifespan_runs_and_its_state_reaches_the_requests() -> None:
+    """Startup has run before the first request, shutdown when the client has closed; state is shared as on a server."""
+
+    async def endpoint(request: Request) -> JSONResponse:
+        request.state.pool.append("used")
+        return JSONResponse({})
+
+    async with SSETestClient(Starlette(routes=[Route("/", endpoint)], lifespan=pool)) as client:
+        await client.request("GET", "/")
+        used = client.state["pool"]
+        assert used == ["used"]
+    assert used == ["used", "closed"]
+
+
+async def test_an_exception_at_startup_is_raised_where_the_client_opens() -> None:
+    """The test gets the exception itself."""
+
+    with pytest.raises(AppError, match="startup"):
+        await SSETestClient(Starlette(lifespan=Broken)).__aenter__()
+
+
+async def test_an_exception_at_shutdown_is_raised_where_the_client_closes() -> None:
+    """The test that caused it fails, not one that comes later."""
+
+    @asynccontextmanager
+    async def broken(app: Starlette) -> AsyncIterator[None]:
+        yield
+        raise AppError("shutdown")
+
+    with pytest.raises(AppError, match="shutdown"):
+        async with SSETestClient(Starlette(lifespan=broken)):
+            pass
+
+
+async def test_a_lifespan_can_be_left_out() -> None:
+    """For tests that don't need what startup opens."""
+    async with SSETestClient(Starlette(lifespan=Broken, routes=[]), lifespan=False) as client:
+        assert (await client.request("GET", "/")).status_code == 404
+
+
+async def test_a_hand_written_lifespan_that_never_returns_is_served() -> None:
+    """An app may loop over its lifespan's messages for ever; after the last one it gets no more."""
+    seen = []
+
+    async def asgi(scope: Any, receive: Any, send: Any) -> None:
+        while scope["type"] == "lifespan":
+            message = await receive()
+            seen.append(message["type"])
+            await send({"type": message["type"] + ".complete"})
+
+    async with SSETestClient(asgi):
+        pass
+    assert seen == ["lifespan.startup", "lifespan.shutdown"]
+
+
+@pytest.mark.parametrize("message", [{"message": "no database"}, {}])
+async def test_a_startup_that_reports_failure_fails_the_test(message: dict[str, str]) -> None:
+    """The reason that the app gave is in the error."""
+
+    async def asgi(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.failed", **message})
+
+    with pytest.raises(RuntimeError, match=message.get("message", "it gave no reason")):
+        await SSETestClient(asgi).__aenter__()
+
+
+async def test_an_app_that_sends_nonsense_in_its_lifespan_is_told_so() -> None:
+    """The remedy for an app without a lifespan is in the note."""
+
+    async def asgi(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "http.response.start"})
+
+    with pytest.raises(ASGIProtocolError, match="in its lifespan") as raised:
+        await SSETestClient(asgi).__aenter__()
+    assert "lifespan=False" in raised.value.__notes__[0]
