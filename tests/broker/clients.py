@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import count
 from typing import Any
 
 from starlette_sse.broker import Broker, Position, Subscription
@@ -21,10 +22,11 @@ class Ledger:
         self.events: list[tuple[str, Position, str]] = []
         self.doubtful: set[str] = set()
         self.refused = 0
+        self._numbers = count()
 
     async def publish(self, broker: Broker, channel: str, *, key: str | None = None, padding: int = 0) -> str | None:
         """Publish an event whose data is its channel and a number, and take note of the outcome."""
-        text = f"{channel} {len(self.events) + len(self.doubtful) + self.refused}"
+        text = f"{channel} {next(self._numbers)}"
         try:
             event_id = await broker.publish(channel, text + " " * padding, key)
         except BrokerUnavailableError as exc:
@@ -136,6 +138,8 @@ class Client:
             last = place == len(self.stretches) - 1
             if not (last and complete):
                 expected = [event for event in expected if certain and event[0] <= certain[-1][0]]
-            assert certain == expected, (self.channels, start, certain, expected)
+            missing, extra = set(expected) - set(certain), set(certain) - set(expected)
+            assert not missing, f"{self.channels} from {start} to {received[-1:]}: {missing}"
+            assert not extra, f"{self.channels} from {start}: {extra}"
             numbers = [position.seq for position, _ in received]
-            assert numbers == sorted(set(numbers)), numbers
+            assert numbers == sorted(set(numbers)), "an event was repeated, or came too early"

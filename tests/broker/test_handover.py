@@ -60,6 +60,24 @@ async def test_what_a_page_brought_is_not_brought_by_the_news(shared_redis: Redi
 
 
 @on_redis
+@pytest.mark.parametrize("channels", [["a"], ["a", "b"]])
+async def test_news_of_what_a_client_has_is_passed_over(shared_redis: RedisServer, channels: list[str]) -> None:
+    """A client comes from another process with an id that is not yet heard of here: it does not get that event again."""
+    async with Broker(shared_redis.url, prefix=new_epoch(), observers=()) as broker:
+        async with broker.subscribe(channels):
+            await broker.publish("a", "0")
+            await settle(broker)
+            late = LateNews(broker)
+            known = await broker.publish("a", "1")
+            async with broker.subscribe(channels, known) as ahead:
+                assert await ahead.pull() == b""
+                await late.arrive(1)
+                assert await ahead.pull() == b""
+                await broker.publish("a", "2")
+                assert await texts(ahead, 1) == ["2"]
+
+
+@on_redis
 async def test_a_late_reader_reads_the_streams_at_its_own_pace(shared_redis: RedisServer) -> None:
     """A process that has just started holds nothing: a client that was away is served by pages, then from the log."""
     prefix = new_epoch()
