@@ -172,7 +172,7 @@ async def test_a_forgotten_stream_is_closed_and_named() -> None:
         finally:
             ended.append(connection.scope["path"])
 
-    with pytest.raises(StreamForgottenError, match=r"GET /lost, opened at .*test_client\.py:\d+, was left open"):
+    with pytest.raises(StreamForgottenError, match=r"GET /lost, opened at .*test_app_errors\.py:\d+, was left open"):
         async with SSETestClient(until_gone(body)) as client:
             await client.stream("/lost")
     assert ended == ["/lost"]
