@@ -62,7 +62,7 @@ async def test_what_a_page_brought_is_not_brought_by_the_news(shared_redis: Redi
 @on_redis
 @pytest.mark.parametrize("channels", [["a"], ["a", "b"]])
 async def test_news_of_what_a_client_has_is_passed_over(shared_redis: RedisServer, channels: list[str]) -> None:
-    """A client comes from another process with an id that is not yet heard of here: it does not get that event again."""
+    """A client comes from another process with an id that is not yet heard of here: it is not sent that again."""
     async with Broker(shared_redis.url, prefix=new_epoch(), observers=()) as broker:
         async with broker.subscribe(channels):
             await broker.publish("a", "0")
