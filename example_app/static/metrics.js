@@ -57,7 +57,7 @@ function draw({ name, title, least, show }) {
   );
 
   const update = (workers, now) => {
-    const most = Math.max(least, ...workers.flat().map((sample) => sample[name])) * 1.15;
+    const most = Math.max(least, ...workers.flat().map((sample) => sample[name])) * 1.35;
     const x = (sample) => WINDOW - (now - sample.at);
     const y = (sample) => 100 - (100 * sample[name]) / most;
     const lines = workers.flatMap((mine) => stretches(mine));

@@ -12,7 +12,7 @@ from tests.example_app.board import Board, serving
 from tests.example_app.conftest import FLAGS
 from tests.servers.processes import ROOT
 
-SCREENS = {"desktop": (1280, 1500), "phone": (390, 1900)}
+SCREENS = {"desktop": (1280, 1580), "phone": (390, 1900)}
 TALK = [
     ("heron", "Deploy is out. The board stayed up through the restart."),
     ("otter", "Saw it: one reset, zero gaps. My tab came back by itself."),
