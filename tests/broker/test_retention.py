@@ -10,9 +10,9 @@ import anyio
 import pytest
 
 from starlette_sse.broker import Broker
+from starlette_sse.testing import virtual_backend
 from tests.broker.conftest import Diary
 from tests.broker.reading import take, texts
-from tests.virtual_time import virtual_backend
 
 pytestmark = pytest.mark.anyio
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.virtual_time import virtual_backend
+from starlette_sse.testing import virtual_backend
 
 
 @pytest.fixture(params=["asyncio", "trio"])

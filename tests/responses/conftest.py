@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from starlette_sse import EventSourceResponse
+from starlette_sse.testing import virtual_backend
 from tests.responses.packages import BOTH
-from tests.virtual_time import virtual_backend
 
 
 @pytest.fixture(params=["asyncio", "trio"])

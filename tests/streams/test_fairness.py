@@ -11,8 +11,8 @@ import pytest
 from starlette.requests import Request
 
 from starlette_sse import CloseReason
+from starlette_sse.testing import virtual_backend
 from tests.streams.apps import Noting
-from tests.virtual_time import virtual_backend
 
 pytestmark = pytest.mark.anyio
 
