@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import anyio
-
 from starlette_sse.broker import Broker
-from starlette_sse.decoding import EventDecoder
+from starlette_sse.decoding import MessageEvent
 from starlette_sse.events import ServerSentEvent
-from starlette_sse.exceptions import BrokerClosedError, BrokerUnavailableError
+from starlette_sse.following import following
 from starlette_sse.registry import ANY, Selection, end
 from starlette_sse.streams import Stream
 
@@ -23,9 +21,6 @@ __all__ = ["CHANNEL", "close_everywhere", "follow_closes"]
 CHANNEL = "starlette_sse.close"
 
 ORDER = "close"
-
-#: Seconds between attempts to listen while the broker's backend is away.
-PAUSE = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +38,8 @@ class Order:
         return cls(criteria)
 
     def holds(self, stream: Stream) -> bool:
-        """Tell whether ``stream`` is open and one of those that are meant."""
-        return stream.reason is None and all(self._agrees(stream, *criterion) for criterion in self.criteria.items())
+        """Tell whether ``stream`` is one of those that are meant."""
+        return all(self._agrees(stream, *criterion) for criterion in self.criteria.items())
 
     def _agrees(self, stream: Stream, name: str, value: str) -> bool:
         identity = stream.identity
@@ -76,43 +71,14 @@ async def follow_closes(broker: Broker) -> AsyncIterator[None]:
     async with broker, follow_closes(broker), starlette_sse.lifespan(app) as state:
         yield state
     """
-    error: Exception | None = None
-    async with anyio.create_task_group() as tasks:
-        listening = anyio.Event()
-        tasks.start_soon(follow, broker, listening)
-        await listening.wait()
-        try:
-            yield
-        except Exception as exc:  # noqa: BLE001 - raised below, without the task group around it
-            error = exc
-        tasks.cancel_scope.cancel()
-    if error is not None:
-        raise error
+    async with following(broker, CHANNEL, obey):
+        yield
 
 
-async def follow(broker: Broker, listening: anyio.Event) -> None:
-    position: str | None = None
-    while True:
-        try:
-            async with broker.subscribe(CHANNEL, position, on_lag="reset") as subscription:
-                listening.set()
-                async for entry in subscription:
-                    position = subscription.position
-                    for order in orders_in(entry.frame):
-                        end(order)
-        except BrokerUnavailableError:
-            # The app starts without its broker, too.
-            listening.set()
-            await anyio.sleep(PAUSE)
-        except BrokerClosedError:
-            return
-
-
-def orders_in(frame: bytes) -> Iterator[Order]:
-    """Give the order that a frame of the channel holds; what the broker itself tells, such as a reset, is none."""
-    for event in EventDecoder().feed(frame):
-        if event.type == ORDER:
-            yield Order(json.loads(event.data))
+def obey(event: MessageEvent) -> None:
+    # What the broker itself tells, such as a reset, is no order.
+    if event.type == ORDER:
+        end(Order(json.loads(event.data)))
 
 
 def name_of(kind: type[Any]) -> str:

@@ -15,7 +15,8 @@ any other client, while the server shuts down or       503 with a jittered ``Ret
 the broker is away
 =====================================================  =================================================
 
-Everything here counts in this process alone: with four workers a client may hold four times as many streams.
+Everything here counts in this process alone: with four workers a client may hold four times as many streams, unless
+they tell each other by :mod:`~starlette_sse.presence`.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -38,6 +40,7 @@ __all__ = [
     "DRAINING",
     "REJECTED_EVENT",
     "ConnectRate",
+    "Elsewhere",
     "Refusal",
     "StreamLimit",
     "StreamRefusedError",
@@ -126,6 +129,17 @@ class ConnectRate:
             del self._full_at[client]
 
 
+class Elsewhere(Protocol):
+    """What is open in the other processes, as far as this one knows."""
+
+    @property
+    def total(self) -> int:
+        """How many streams."""
+
+    def held(self, client: str) -> int:
+        """How many by one client."""
+
+
 class StreamLimit:
     """Counts the open streams of one endpoint class in this process.
 
@@ -142,9 +156,18 @@ class StreamLimit:
         self._lock = threading.Lock()
         self._clients: dict[str, int] = {}
         self._open = 0
+        #: What counts besides; None: this process alone.
+        self.elsewhere: Elsewhere | None = None
+        #: Called in any thread when the number of open streams has changed.
+        self.on_change: Callable[[], None] | None = None
 
     def __len__(self) -> int:
         return self._open
+
+    def by_client(self) -> dict[str, int]:
+        """Return how many streams each client has open."""
+        with self._lock:
+            return self._clients.copy()
 
     @contextmanager
     def place(self, client: str) -> Iterator[None]:
@@ -154,16 +177,24 @@ class StreamLimit:
         """
         self._take(client)
         try:
+            self._tell()
             yield
         finally:
             self._give_back(client)
+            self._tell()
+
+    def _tell(self) -> None:
+        if self.on_change is not None:
+            self.on_change()
 
     def _take(self, client: str) -> None:
+        elsewhere = self.elsewhere
+        total, by_client = (0, 0) if elsewhere is None else (elsewhere.total, elsewhere.held(client))
         with self._lock:
-            if self._open >= self._total:
+            if self._open + total >= self._total:
                 raise StreamRefusedError(FULL)
             held = self._clients.get(client, 0)
-            if held >= self._per_client:
+            if held + by_client >= self._per_client:
                 raise StreamRefusedError(CLIENT_FULL)
             if self._rate is not None:
                 self._rate.take(client)

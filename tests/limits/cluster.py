@@ -16,6 +16,7 @@ from starlette.routing import Route
 import starlette_sse
 from starlette_sse import Broker, SSEEndpoint
 from starlette_sse.closing import close_everywhere, follow_closes
+from starlette_sse.presence import count_together
 
 __all__ = ["app"]
 
@@ -35,6 +36,10 @@ class Others(Ticks):
     pass
 
 
+class Few(Ticks):
+    max_connections = 2
+
+
 async def close(request: Request) -> Response:
     if "user" in request.query_params:
         await close_everywhere(broker, client_key=request.query_params["user"])
@@ -45,11 +50,15 @@ async def close(request: Request) -> Response:
 
 @asynccontextmanager
 async def lifespan(app: Starlette) -> AsyncIterator[dict[str, Any]]:
-    async with broker, follow_closes(broker), starlette_sse.lifespan(app) as state:
+    together = count_together(broker, Few, interval=0.3)
+    async with broker, follow_closes(broker), together, starlette_sse.lifespan(app) as state:
         yield state
 
 
-app = Starlette(
-    routes=[Route("/ticks", Ticks), Route("/others", Others), Route("/close", close, methods=["POST"])],
-    lifespan=lifespan,
-)
+routes = [
+    Route("/ticks", Ticks),
+    Route("/others", Others),
+    Route("/few", Few),
+    Route("/close", close, methods=["POST"]),
+]
+app = Starlette(routes=routes, lifespan=lifespan)

@@ -22,8 +22,9 @@ PACKAGE = ROOT / "starlette_sse"
 # From the top down; a module imports only from the rows below its own. A package is one thing here.
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"channels"}),
+    frozenset({"presence"}),
     frozenset({"endpoints", "closing"}),
-    frozenset({"responses", "configuration", "registry"}),
+    frozenset({"responses", "configuration", "registry", "following"}),
     frozenset({"streams"}),
     frozenset({"producers", "deadlines", "listeners", "sprints", "sources", "owners"}),
     frozenset({"writers"}),

@@ -1,0 +1,60 @@
+"""What the processes of an app tell each other by a channel of the broker that they share."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+
+from starlette_sse.broker import Broker
+from starlette_sse.decoding import EventDecoder, MessageEvent
+from starlette_sse.exceptions import BrokerClosedError, BrokerUnavailableError
+
+__all__ = ["following"]
+
+#: Seconds between attempts to listen while the broker's backend is away.
+PAUSE = 1.0
+
+
+@asynccontextmanager
+async def following(
+    broker: Broker,
+    channel: str,
+    heed: Callable[[MessageEvent], None],
+    *companions: Callable[[], Coroutine[Any, Any, None]],
+) -> AsyncIterator[None]:
+    """Call ``heed`` with each event of ``channel``, those of this process included, and run ``companions``."""
+    error: Exception | None = None
+    async with anyio.create_task_group() as tasks:
+        listening = anyio.Event()
+        tasks.start_soon(follow, broker, channel, heed, listening)
+        await listening.wait()
+        for companion in companions:
+            tasks.start_soon(companion)
+        try:
+            yield
+        except Exception as exc:  # noqa: BLE001 - raised below, without the task group around it
+            error = exc
+        tasks.cancel_scope.cancel()
+    if error is not None:
+        raise error
+
+
+async def follow(broker: Broker, channel: str, heed: Callable[[MessageEvent], None], listening: anyio.Event) -> None:
+    position: str | None = None
+    while True:
+        try:
+            async with broker.subscribe(channel, position, on_lag="reset") as subscription:
+                listening.set()
+                async for entry in subscription:
+                    position = subscription.position
+                    for event in EventDecoder().feed(entry.frame):
+                        heed(event)
+        except BrokerUnavailableError:
+            # The app starts without its broker, too.
+            listening.set()
+            await anyio.sleep(PAUSE)
+        except BrokerClosedError:
+            return

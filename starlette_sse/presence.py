@@ -1,0 +1,160 @@
+"""Limits that hold for all processes of an app together: each tells the others what it has open, by the broker."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from base64 import urlsafe_b64encode
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+import anyio
+
+from starlette_sse.attributes import check_seconds
+from starlette_sse.broker import Broker
+from starlette_sse.decoding import MessageEvent
+from starlette_sse.endpoints import SSEEndpoint
+from starlette_sse.eventloop import EventLoop, current_event_loop
+from starlette_sse.events import ServerSentEvent
+from starlette_sse.exceptions import BrokerClosedError, BrokerUnavailableError, ConfigurationError, InvalidEventError
+from starlette_sse.following import following
+from starlette_sse.limits import StreamLimit
+
+__all__ = ["count_together"]
+
+#: What the names of the channels begin with. Nobody but the app's own processes may publish to them.
+CHANNEL = "starlette_sse.count."
+
+COUNT = "count"
+
+#: After how many intervals without a word a process is taken for dead.
+PATIENCE = 3
+
+#: Seconds between two words of a process at least.
+PAUSE = 0.1
+
+
+@asynccontextmanager
+async def count_together(broker: Broker, *endpoints: type[SSEEndpoint], interval: float = 5.0) -> AsyncIterator[None]:
+    """Let the limits of endpoint classes count the streams of every process that enters this; do so in the lifespan::
+
+        async with broker, count_together(broker, News), starlette_sse.lifespan(app) as state:
+            yield state
+
+    ``max_connections`` and ``max_connections_per_client`` are then the app's; ``connect_rate`` stays the process's.
+    Each process tells what it has open when that changes, at most ten times a second, so together they may let in
+    what comes within a fraction of a second too much. A process that dies is counted for three intervals more. While
+    the broker is away each counts what it knew for as long, and then by itself.
+
+    Client keys are told as hashes. Each word of a process takes some 16 bytes for each of its clients, if
+    ``max_connections_per_client`` is set; where the broker's ``max_bytes`` does not allow that, only how many streams
+    there are is told, and each process counts its clients by itself.
+
+    :param interval: seconds between words of a process in which nothing changes.
+    :raises ConfigurationError: a class has no limit, or the interval cannot work.
+    """
+    check_seconds("interval", interval, optional=False)
+    async with AsyncExitStack() as stack:
+        for endpoint in endpoints:
+            limit = endpoint._configuration.limit  # noqa: SLF001 - the limit is no part of what users see
+            if limit is None:
+                raise ConfigurationError(f"{endpoint.__qualname__} has no limit; set max_connections or the like")
+            per_client = endpoint.max_connections_per_client is not None
+            channel = f"{CHANNEL}{endpoint.__module__}.{endpoint.__qualname__}"
+            presence = Presence(broker, channel, limit, interval, per_client=per_client)
+            await stack.enter_async_context(presence.shared())
+        yield
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """What a process has told last."""
+
+    total: int
+    clients: dict[str, int]
+    until: float
+
+
+class Presence:
+    """One endpoint class's streams in the other processes, and telling them of those here."""
+
+    def __init__(self, broker: Broker, channel: str, limit: StreamLimit, interval: float, *, per_client: bool) -> None:
+        self._broker = broker
+        self._channel = channel
+        self._limit = limit
+        self._interval = interval
+        self._per_client = per_client
+        self._process = secrets.token_hex(8)
+        self._loop: EventLoop = current_event_loop()
+        self._others: dict[str, Word] = {}
+        self._changed = anyio.Event()
+
+    @property
+    def total(self) -> int:
+        """How many streams are open elsewhere."""
+        return sum(word.total for word in self._alive())
+
+    def held(self, client: str) -> int:
+        """How many of them a client has."""
+        name = disguised(client)
+        return sum(word.clients.get(name, 0) for word in self._alive())
+
+    @asynccontextmanager
+    async def shared(self) -> AsyncIterator[None]:
+        """Count together with the others for the block."""
+        async with following(self._broker, self._channel, self._hear, self._speak):
+            self._limit.elsewhere, self._limit.on_change = self, self._note_change
+            try:
+                yield
+            finally:
+                self._limit.elsewhere = self._limit.on_change = None
+                with anyio.move_on_after(1.0, shield=True):
+                    await self._tell(0, {})
+
+    def _alive(self) -> list[Word]:
+        now = self._loop.time()
+        return [word for word in tuple(self._others.values()) if word.until > now]
+
+    def _hear(self, event: MessageEvent) -> None:
+        if event.type != COUNT:
+            return
+        told: dict[str, Any] = json.loads(event.data)
+        now = self._loop.time()
+        self._others = {process: word for process, word in self._others.items() if word.until > now}
+        if told["process"] != self._process:
+            until = now + PATIENCE * told["interval"]
+            self._others[told["process"]] = Word(told["total"], told["clients"], until)
+
+    def _note_change(self) -> None:
+        if not self._changed.is_set():
+            self._loop.call_soon_threadsafe(self._changed.set)
+
+    async def _speak(self) -> None:
+        while True:
+            # Before the count: a change in between is told next.
+            self._changed = anyio.Event()
+            clients = self._limit.by_client()
+            await self._tell(sum(clients.values()), clients)
+            await anyio.sleep(PAUSE)
+            with anyio.move_on_after(self._interval):
+                await self._changed.wait()
+
+    async def _tell(self, total: int, clients: dict[str, int]) -> None:
+        word: dict[str, Any] = {"process": self._process, "interval": self._interval, "total": total, "clients": {}}
+        named = {disguised(client): held for client, held in clients.items()} if self._per_client else {}
+        # The others count what they knew if the broker is away, and then without this process.
+        with suppress(BrokerUnavailableError, BrokerClosedError):
+            try:
+                await self._broker.publish(self._channel, ServerSentEvent(word | {"clients": named}, event=COUNT))
+            except InvalidEventError:
+                await self._broker.publish(self._channel, ServerSentEvent(word, event=COUNT))
+
+
+def disguised(client: str) -> str:
+    """Return a name for a client key that may be a secret."""
+    return urlsafe_b64encode(blake2b(str(client).encode("utf-8", "surrogatepass"), digest_size=8).digest())[
+        :11
+    ].decode()

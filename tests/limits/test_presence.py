@@ -1,0 +1,213 @@
+"""Limits that count the streams of all processes, as long as these live."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+from anyio.lowlevel import checkpoint
+from starlette.requests import Request
+
+from starlette_sse import Broker, BrokerUnavailableError, ConfigurationError, SSEEndpoint
+from starlette_sse.presence import CHANNEL, count_together
+from tests.broker.redis_server import RedisServer
+from tests.broker.redis_server import running as redis_running
+from tests.limits.visits import Visit
+from tests.servers.client import EventStream
+from tests.servers.processes import ROOT, Program, eventually, running
+
+pytestmark = pytest.mark.anyio
+
+INTERVAL = 5.0
+
+
+def process(**limits: Any) -> type[SSEEndpoint]:
+    """Return the class as another process of the app has it: by the same name, with a count of its own."""
+
+    class News(SSEEndpoint):
+        observers = ()
+        max_connections = limits.get("total")
+        max_connections_per_client = limits.get("per_client")
+
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            yield "in"
+            await anyio.sleep_forever()
+
+    return News
+
+
+class Crowd:
+    """Opens streams that stay until they are told to leave."""
+
+    def __init__(self, tasks: Any) -> None:
+        self._tasks = tasks
+        self._inside: list[Visit] = []
+
+    async def come(self, endpoint: type[SSEEndpoint], client: str = "a") -> int:
+        """Open a stream, let the news of it go round, and return the status."""
+        visit = Visit(endpoint, client)
+        self._tasks.start_soon(visit.run)
+        await anyio.sleep(0.5)
+        self._inside.append(visit)
+        return visit.status
+
+    async def leave(self) -> None:
+        for visit in self._inside:
+            visit.left.set()
+        self._inside.clear()
+        await anyio.sleep(0.5)
+
+
+@asynccontextmanager
+async def crowd() -> AsyncIterator[Crowd]:
+    async with anyio.create_task_group() as tasks:
+        gathered = Crowd(tasks)
+        yield gathered
+        await gathered.leave()
+
+
+async def test_streams_of_other_processes_count() -> None:
+    """What is open there takes places here, and gives them back."""
+    one, two = process(total=3), process(total=3)
+    async with Broker(observers=()) as broker, count_together(broker, one), count_together(broker, two):
+        async with crowd() as there, crowd() as here:
+            assert [await there.come(one), await there.come(one)] == [200, 200]
+            assert [await here.come(two), await here.come(two)] == [200, 503]
+            assert await there.come(one) == 503
+            await there.leave()
+            assert [await here.come(two), await here.come(two), await here.come(two)] == [200, 200, 503]
+
+
+async def test_streams_of_one_client_count_wherever_they_are() -> None:
+    """And only those of that client; its key is not told."""
+    one, two = process(per_client=2), process(per_client=2)
+    told = []
+    async with Broker(observers=()) as broker, count_together(broker, one), count_together(broker, two):
+        async with broker.subscribe(f"{CHANNEL}{one.__module__}.{one.__qualname__}") as subscription:
+            async with crowd() as there, crowd() as here:
+                assert await there.come(one, "api-key-of-ann") == 200
+                assert await here.come(two, "api-key-of-ann") == 200
+                assert await here.come(two, "api-key-of-ann") == 429
+                assert await here.come(two, "bob") == 200
+                told.append(await subscription.pull())
+    assert b'"total":1' in told[0]
+    assert b"ann" not in told[0]
+
+
+async def test_a_process_that_stays_silent_is_forgotten() -> None:
+    """As one that was killed; not one in which nothing happens."""
+    one, two = process(total=1), process(total=1)
+    async with Broker(observers=()) as broker, count_together(broker, two, interval=INTERVAL):
+        async with crowd() as there, crowd() as here:
+            async with anyio.create_task_group() as killed:
+
+                async def other() -> None:
+                    async with count_together(broker, one, interval=INTERVAL):
+                        await anyio.sleep_forever()
+
+                killed.start_soon(other)
+                await anyio.sleep(0.5)
+                assert await there.come(one) == 200
+                await anyio.sleep(20 * INTERVAL)
+                assert await here.come(two) == 503
+                # It dies without a last word.
+                with pytest.MonkeyPatch.context() as patch:
+                    patch.setattr(broker, "publish", unheard)
+                    killed.cancel_scope.cancel()
+                    await checkpoint()
+            assert await here.come(two) == 503
+            await anyio.sleep(3 * INTERVAL)
+            assert await here.come(two) == 200
+
+
+async def unheard(*args: Any) -> str:
+    raise BrokerUnavailableError("away")
+
+
+async def test_a_process_that_stops_is_not_waited_for() -> None:
+    """Its last word frees what it held."""
+    one, two = process(total=1), process(total=1)
+    async with Broker(observers=()) as broker, count_together(broker, two):
+        async with crowd() as there, crowd() as here:
+            async with count_together(broker, one):
+                assert await there.come(one) == 200
+                assert await here.come(two) == 503
+            assert await here.come(two) == 200
+
+
+async def test_without_the_broker_each_process_counts_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients are let in and refused as if there were no other process; when it is back they count together."""
+    one, two = process(total=2), process(total=2)
+    broker = Broker(observers=())
+    async with broker, count_together(broker, one, interval=INTERVAL), count_together(broker, two, interval=INTERVAL):
+        async with crowd() as there, crowd() as here:
+            with monkeypatch.context() as patch:
+                patch.setattr(broker, "publish", unheard)
+                assert [await there.come(one) for _ in range(3)] == [200, 200, 503]
+                assert [await here.come(two) for _ in range(3)] == [200, 200, 503]
+            await here.leave()
+            await anyio.sleep(INTERVAL)
+            assert await here.come(two) == 503
+
+
+async def test_too_many_clients_for_one_event_are_told_as_a_number() -> None:
+    """The limit of all still holds."""
+    one, two = process(total=200, per_client=1), process(total=200, per_client=1)
+    async with Broker(observers=(), max_bytes=2048) as broker:
+        async with count_together(broker, one), count_together(broker, two):
+            async with anyio.create_task_group() as tasks:
+                visits = [Visit(one, str(number)) for number in range(200)]
+                for visit in visits:
+                    tasks.start_soon(visit.run)
+                await anyio.sleep(1.0)
+                assert {visit.status for visit in visits} == {200}
+                refused = Visit(two, "1")
+                await refused.run()
+                assert refused.body == b"refused: max_connections"
+                for visit in visits:
+                    visit.left.set()
+
+
+async def test_what_cannot_be_counted_together_is_refused() -> None:
+    """A class without a limit, or an interval that is none."""
+    broker = Broker(observers=())
+    cases: list[tuple[Callable[[], Any], str]] = [
+        (lambda: count_together(broker, process()), "News has no limit"),
+        (lambda: count_together(broker, process(total=1), interval=0), "interval must be"),
+    ]
+    for make, message in cases:
+        with pytest.raises(ConfigurationError, match=message):
+            async with make():
+                pass
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
+    with redis_running(tmp_path) as redis:
+        yield redis
+
+
+def test_a_killed_process_gives_its_places_back(redis_server: RedisServer, tmp_path: Path) -> None:
+    """Two real processes: one fills the app, the other refuses; the first dies, and the other lets in."""
+    environ = {"PYTHONPATH": str(ROOT), "SSE_TEST_BROKER": redis_server.url}
+
+    def uvicorn(port: int) -> list[str]:
+        return [sys.executable, "-m", "uvicorn", "tests.limits.cluster:app", "--port", str(port)]
+
+    def status(server: Program) -> int:
+        with httpx.stream("GET", f"http://127.0.0.1:{server.port}/few?user=late") as response:
+            return response.status_code
+
+    with ExitStack() as stack:
+        first, second = (stack.enter_context(running(uvicorn, tmp_path, environ=environ)) for _ in range(2))
+        streams = [stack.enter_context(EventStream(first.port, "/few?user=early")) for _ in range(2)]
+        assert [stream.next().type for stream in streams] == ["message"] * 2
+        assert eventually(lambda: status(second) == 503)
+        first.process.kill()
+        assert eventually(lambda: status(second) == 200)
