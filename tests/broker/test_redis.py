@@ -1,0 +1,201 @@
+"""What the Redis backend leaves in a server, and what it makes of what others do there."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from starlette_sse.broker import Broker
+from starlette_sse.broker.cursor import new_epoch
+from starlette_sse.exceptions import BrokerUnavailableError
+from tests.broker.clients import Client, Ledger
+from tests.broker.reading import settle, take, texts
+from tests.broker.redis_server import RedisServer, running
+
+pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
+
+
+async def test_a_process_has_one_listener_whatever_its_readers(own_redis: RedisServer) -> None:
+    """Hundreds of readers of dozens of channels are one connection and one subscription per channel; none stays."""
+    async with Broker(own_redis.url, observers=()) as broker:
+        async with AsyncExitStack() as stack:
+            for n in range(300):
+                await stack.enter_async_context(broker.subscribe([f"channel {n % 30}", "all"]))
+            assert own_redis.command("CLIENT", "LIST", "TYPE", "pubsub").count(b"\n") == 1
+            assert len(own_redis.command("PUBSUB", "CHANNELS")) == 31
+        with anyio.fail_after(5):
+            while own_redis.command("PUBSUB", "CHANNELS"):
+                await anyio.sleep(0.01)
+        assert broker.health().channels == 0
+
+
+async def test_every_key_goes_by_itself(own_redis: RedisServer) -> None:
+    """Streams live about as long as their events, the log's own keys much longer, and nothing for ever."""
+    async with Broker(own_redis.url, observers=(), max_age=100, prefix="app") as broker:
+        for n in range(5):
+            await broker.publish(f"channel {n}", "x")
+        names = own_redis.names()
+        assert len(names) == 7
+        assert all(name.startswith("{app}:") for name in names)
+        lives = {name: own_redis.command("PTTL", name) / 1000 for name in names}
+        assert all(100 < seconds <= 160 for name, seconds in lives.items() if ":channel:" in name)
+        assert all(7 * 86300 < seconds <= 7 * 86400 for name, seconds in lives.items() if ":channel:" not in name)
+
+
+async def test_dead_channels_vanish(own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Channels that were used once leave nothing, and who was away longer than that is told."""
+    monkeypatch.setattr("starlette_sse.broker.redis.REMEMBERED", 0.1)
+    async with Broker(own_redis.url, observers=(), max_age=0.1) as broker:
+        first = await broker.publish("channel 0", "x")
+        for n in range(1, 40):
+            last = await broker.publish(f"channel {n}", "x")
+        with anyio.fail_after(5):
+            while own_redis.names(*(f":channel {n}" for n in range(40))):
+                await anyio.sleep(0.05)
+        for _ in range(40):
+            newest = await broker.publish("busy", "x")
+        tops = own_redis.names(":tops")[0]
+        assert own_redis.command("ZCARD", tops) == 1
+        async with broker.subscribe("channel 7", first) as subscription:
+            assert '"reason":"evicted"' in (await take(subscription, 1))[0].data
+        async with broker.subscribe("channel 7", last) as one, broker.subscribe("channel 7", newest) as other:
+            await broker.publish("channel 7", "new")
+            assert await texts(one, 1) == await texts(other, 1) == ["new"]
+
+
+async def test_two_logs_on_one_server_do_not_meet(shared_redis: RedisServer) -> None:
+    """Each prefix is a log of its own, with its own numbers and channels."""
+    async with (
+        Broker(shared_redis.url, observers=(), prefix=new_epoch()) as one,
+        Broker(shared_redis.url, observers=(), prefix=new_epoch()) as other,
+        one.subscribe("a") as reader,
+    ):
+        foreign = await other.publish("a", "not mine")
+        mine = await one.publish("a", "mine")
+        assert await texts(reader, 1) == ["mine"]
+        assert (foreign.split("-")[1], mine.split("-")[1]) == ("1", "1")
+
+
+async def test_numbers_stay_exact_as_they_grow(own_redis: RedisServer) -> None:
+    """After a million million events the ids are still whole numbers, and proofs still hold."""
+    async with Broker(own_redis.url, observers=(), history=3) as broker:
+        await broker.publish("a", "x")
+        own_redis.command("HSET", own_redis.names("}:log")[0], "seq", 10**13)
+        ledger = Ledger()
+        client = Client(broker, ["a"])
+        await client.connect()
+        await ledger.publish(broker, "a")
+        assert ledger.events[-1][1].seq == 10**13 + 1
+        await client.read_up_to(ledger.events[-1][1])
+        await client.disconnect()
+        for _ in range(2):
+            await ledger.publish(broker, "a")
+        await client.connect()
+        await client.read_up_to(ledger.events[-1][1])
+        client.check(ledger)
+        assert client.resets == []
+        await client.disconnect()
+
+
+@pytest.mark.parametrize("place", [1, 2, 4])
+async def test_a_hole_in_a_stream_is_told(own_redis: RedisServer, place: int) -> None:
+    """Somebody deletes an entry at the beginning, in the middle or at the end: who needs it gets a reset."""
+    async with Broker(own_redis.url, observers=()) as broker:
+        ids = [await broker.publish("a", str(n)) for n in range(5)]
+        own_redis.command("XDEL", own_redis.names(":channel:a")[0], f"{ids[place].split('-')[1]}-0")
+        for n, event_id in enumerate(ids):
+            async with broker.subscribe("a", event_id) as subscription:
+                subscription.wake()
+                reset = False
+                with anyio.move_on_after(0.2):
+                    while not reset:
+                        reset = b"stream-reset" in await subscription.pull()
+                assert reset == (n < place)
+
+
+async def test_a_server_that_forgets_its_scripts_goes_on(own_redis: RedisServer) -> None:
+    """The scripts are loaded again, and the log is the same."""
+    async with Broker(own_redis.url, observers=()) as broker, broker.subscribe("a") as subscription:
+        before = await broker.publish("a", "x")
+        own_redis.command("SCRIPT", "FLUSH")
+        after = await broker.publish("a", "y")
+        assert after.split("-")[0] == before.split("-")[0]
+        assert await texts(subscription, 2) == ["x", "y"]
+        assert broker.health().outages == 0
+
+
+async def test_a_full_server_refuses_and_nothing_is_in_doubt(own_redis: RedisServer) -> None:
+    """Out of memory is an error that says so; readers stay, and afterwards it goes on."""
+    async with Broker(own_redis.url, observers=()) as broker, broker.subscribe("a") as subscription:
+        await broker.publish("a", "before")
+        own_redis.command("CONFIG", "SET", "maxmemory", "1")
+        with pytest.raises(BrokerUnavailableError, match=r"refused: .*maxmemory") as caught:
+            await broker.publish("a", "lost")
+        assert not caught.value.in_doubt
+        own_redis.command("CONFIG", "SET", "maxmemory", "0")
+        await broker.publish("a", "after")
+        assert await texts(subscription, 2) == ["before", "after"]
+
+
+async def test_a_failover_is_told(own_redis: RedisServer, tmp_path: Path) -> None:
+    """Another server takes over, which may not have had everything: old ids give a reset, whatever is on its disk."""
+    (tmp_path / "replica").mkdir()
+    options = ("--replicaof", f"127.0.0.1 {own_redis.port}", "--appendonly", "yes", "--repl-diskless-sync-delay", "0")
+    async with Broker(own_redis.url, observers=()) as broker:
+        before = await broker.publish("a", "x")
+    with running(tmp_path / "replica", *options) as replica:
+        with anyio.fail_after(20):
+            while not replica.names(":channel:a"):
+                await anyio.sleep(0.05)
+        own_redis.kill()
+        replica.command("REPLICAOF", "NO", "ONE")
+        async with Broker(replica.url, observers=()) as broker:
+            async with broker.subscribe("a", before) as subscription:
+                assert '"reason":"epoch"' in (await take(subscription, 1))[0].data
+                await broker.publish("a", "y")
+                assert await texts(subscription, 1) == ["y"]
+
+
+async def test_a_replica_refuses_to_publish(own_redis: RedisServer, tmp_path: Path) -> None:
+    """A broker that was pointed at a replica says what is wrong when it is entered."""
+    (tmp_path / "replica").mkdir()
+    with running(tmp_path / "replica", "--replicaof", f"127.0.0.1 {own_redis.port}") as replica:
+        with pytest.raises(BrokerUnavailableError, match=r"refused: .*read only replica"):
+            async with Broker(replica.url, observers=()):
+                pass
+
+
+@pytest.mark.parametrize("own_redis", [("--appendonly", "yes")], indirect=True)
+async def test_what_a_restart_cut_off_is_told(own_redis: RedisServer) -> None:
+    """The append-only file ends before what a client has seen: its id is of no place any more, and never will be."""
+    async with Broker(own_redis.url, observers=()) as broker:
+        known = await broker.publish("a", "kept")
+        epoch, seq = known.split("-")
+    await anyio.to_thread.run_sync(own_redis.kill)
+    await anyio.to_thread.run_sync(own_redis.start)
+    async with Broker(own_redis.url, observers=()) as broker:
+        for n in range(5):
+            await broker.publish("a", str(n))
+        async with broker.subscribe("a", known) as subscription:
+            assert await texts(subscription, 5) == ["0", "1", "2", "3", "4"]
+        async with broker.subscribe("a", f"{epoch}-{int(seq) + 2}") as subscription:
+            assert '"reason":"lost"' in (await take(subscription, 1))[0].data
+
+
+async def test_a_busy_listener_joins_what_it_hears(shared_redis: RedisServer) -> None:
+    """A flood from another process reaches a reader in few, large pulls, and leaves nobody waiting."""
+    prefix = new_epoch()
+    async with (
+        Broker(shared_redis.url, observers=(), prefix=prefix) as publisher,
+        Broker(shared_redis.url, observers=(), prefix=prefix) as broker,
+        broker.subscribe("a") as subscription,
+    ):
+        async with anyio.create_task_group() as tasks:
+            for n in range(500):
+                tasks.start_soon(publisher.publish, "a", str(n))
+        await settle(broker)
+        assert sorted(map(int, await texts(subscription, 500))) == list(range(500))
