@@ -4,7 +4,8 @@ General layout: an endpoint (:mod:`~starlette_sse.endpoints`) or a response (:mo
 request by running a stream (:mod:`~starlette_sse.streams`). The stream owns ASGI ``send`` through its writer
 (:mod:`~starlette_sse.writers`), runs ``events()`` in a producer (:mod:`~starlette_sse.producers`), watches the clock by
 one alarm (:mod:`~starlette_sse.deadlines`) and joins a domain that ends it at shutdown
-(:mod:`~starlette_sse.draining`). Observers (:mod:`~starlette_sse.observers`) are told what happens; only they log. The
+(:mod:`~starlette_sse.draining`), where the app finds it too (:mod:`~starlette_sse.registry`). Whether there is a place
+for it, :mod:`~starlette_sse.limits` knows. Observers (:mod:`~starlette_sse.observers`) are told what happens; only they log. The
 bottom is pure: events to bytes (:mod:`~starlette_sse.events`) and back (:mod:`~starlette_sse.decoding`). Modules import
 only downwards.
 """

@@ -72,7 +72,10 @@ class SSEEndpoint(HTTPEndpoint):
     """Seconds that ``"finish"`` allows, and that a last frame may take which the events did not end with."""
 
     max_connections: int | None = None
-    """How many streams of this class may be open in this process."""
+    """How many streams of this class may be open in this process; a subclass has a count of its own.
+
+    :func:`~starlette_sse.presence.count_together` makes it and the next one count in all processes of the app.
+    """
 
     max_connections_per_client: int | None = None
     """How many of them by one client, as :meth:`client_key` tells them apart."""

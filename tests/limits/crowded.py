@@ -8,10 +8,10 @@ from typing import Any
 import anyio
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import HTMLResponse
+from starlette.responses import HTMLResponse, JSONResponse
 from starlette.routing import Route
 
-from starlette_sse import SSEEndpoint, lifespan, limits
+from starlette_sse import SSEEndpoint, lifespan, limits, open_streams
 
 __all__ = ["app"]
 
@@ -32,10 +32,23 @@ class CrowdedByOne(Crowded):
     max_connections_per_client = 1
 
 
+class CrowdedByTwenty(Crowded):
+    max_connections = 20
+
+
 async def page(request: Request) -> HTMLResponse:
     return HTMLResponse("<!doctype html><title>crowded</title>")
 
 
-app = Starlette(
-    routes=[Route("/total", Crowded), Route("/client", CrowdedByOne), Route("/page", page)], lifespan=lifespan
-)
+async def listed(request: Request) -> JSONResponse:
+    return JSONResponse([stream.connection_id for stream in open_streams() if stream.path == "/twenty"])
+
+
+routes = [
+    Route("/total", Crowded),
+    Route("/client", CrowdedByOne),
+    Route("/twenty", CrowdedByTwenty),
+    Route("/page", page),
+    Route("/open", listed),
+]
+app = Starlette(routes=routes, lifespan=lifespan)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -105,3 +108,28 @@ def test_curl_sees_the_status_and_when_to_come_back(server: Program, taken: Even
         ).stdout.lower()
         assert answer.startswith(f"http/1.1 {status} ")
         assert "\nretry-after: " in answer
+
+
+def test_two_hundred_connections_at_once_share_twenty_places(server: Program) -> None:
+    """Three times over: however those before them have left, the places are free again."""
+    for leave in (socket.socket.close, reset, socket.socket.close):
+        eventually(lambda: all_free(server.port))
+        clients = [socket.create_connection(("127.0.0.1", server.port), 10) for _ in range(200)]
+        for client in clients:
+            client.sendall(b"GET /twenty HTTP/1.1\r\nHost: test\r\n\r\n")
+        statuses = Counter(client.recv(12) for client in clients)
+        assert statuses == {b"HTTP/1.1 200": 20, b"HTTP/1.1 503": 180}
+        for client in clients:
+            leave(client)
+
+
+def reset(client: socket.socket) -> None:
+    """Leave as a crashing client does."""
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+
+
+def all_free(port: int) -> bool:
+    """Tell whether the server has noticed that everybody has left."""
+    listed: list[Any] = httpx.get(f"http://127.0.0.1:{port}/open").json()
+    return not listed
