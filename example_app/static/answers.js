@@ -33,11 +33,16 @@ export function answerPanel(ledger) {
     $("answer").replaceChildren(text);
     tell($("verdict"), "\u00a0");
     become("connecting");
-    for (let resumed = 0; ; resumed += 1) {
-      const outcome = await read(mine, () => become("live"), show);
+    let connections = 0;
+    const opened = () => {
+      connections += 1;
+      become("live");
+    };
+    for (;;) {
+      const outcome = await read(mine, opened, show);
       if (mine.controller.signal.aborted) return finish("stopped", `Stopped after ${count(text.length)} characters.`);
       if (outcome.refused) return finish("refused", outcome.refused);
-      if (outcome.done) return finish(...verdict([...text.data].length, outcome.done, resumed));
+      if (outcome.done) return finish(...verdict([...text.data].length, outcome.done, connections - 1));
       become("reconnecting");
       await pause(RETRY, mine.controller.signal);
     }

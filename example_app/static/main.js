@@ -10,7 +10,7 @@ import { Ledger } from "./ledger.js";
 import { LiveStream } from "./livestream.js";
 import { metricsPanel } from "./metrics.js";
 
-const ASLEEP_AFTER = 30000;
+const ASLEEP_AFTER = 10000;
 const WORDS = { live: "live", silent: "silent", connecting: "connecting", reconnecting: "reconnecting", closed: "closed", asleep: "asleep" };
 const ANIMALS = ["otter", "heron", "lynx", "wren", "marten", "ibex", "newt", "swift", "badger", "plover"];
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import tempfile
 from pathlib import Path
 
@@ -43,6 +44,28 @@ def take(browser: Browser, port: int, directory: Path, theme: str, screen: str) 
     assert board.problems == []
 
 
+def take_restart(browser: Browser, logs: Path, directory: Path) -> None:
+    """Stop the server in the middle of everything, start it again, and take a picture of the page that came back."""
+    context = browser.new_context(viewport={"width": 1280, "height": 960}, bypass_csp=True)
+    with serving(logs) as first:
+        board = Board.open(context, first.port)
+        board.page.fill("#name", "otter")
+        board.says("Stopping the server now.")
+        for button in ("#job-done", "#ask-button"):
+            board.press(button)
+        board.find("#answer").filter(has_text="ping_interval").wait_for()
+        first.stop(signal.SIGINT)
+    board.page.wait_for_timeout(2000)
+    with serving(logs, port=first.port):
+        board.reaches("resets", 1)
+        board.find("#answer-state[data-state=done]").wait_for()
+        board.hears_more()
+        board.says("And here it is again.")
+        board.page.evaluate("scrollTo(0, 0)")
+        board.page.screenshot(path=directory / "after-a-restart.png")
+    context.close()
+
+
 def main() -> None:
     """Take every picture."""
     directory = ROOT / "docs" / "screenshots"
@@ -56,6 +79,7 @@ def main() -> None:
             board.says(text)
         board.press("#flood")
         board.page.wait_for_function("Number(document.getElementById('charts').dataset.samples) > 115", timeout=150_000)
+        take_restart(browser, Path(logs), directory)
         for theme in ("light", "dark"):
             for screen in SCREENS:
                 take(browser, program.port, directory, theme, screen)
