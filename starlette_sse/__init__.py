@@ -1,13 +1,12 @@
 """Server-Sent Events for Starlette, as classes with a guaranteed lifecycle.
 
 General layout: an endpoint (:mod:`~starlette_sse.endpoints`) or a response (:mod:`~starlette_sse.responses`) answers a
-request by running a stream (:mod:`~starlette_sse.streams`). The stream owns ASGI ``send`` through its writer
-(:mod:`~starlette_sse.writers`), runs ``events()`` in a producer (:mod:`~starlette_sse.producers`), watches the clock by
-one alarm (:mod:`~starlette_sse.deadlines`) and joins a domain that ends it at shutdown
-(:mod:`~starlette_sse.draining`), where the app finds it too (:mod:`~starlette_sse.registry`). Whether there is a place
-for it, :mod:`~starlette_sse.limits` knows. Observers (:mod:`~starlette_sse.observers`) are told what happens; only they log. The
-bottom is pure: events to bytes (:mod:`~starlette_sse.events`) and back (:mod:`~starlette_sse.decoding`). Modules import
-only downwards.
+request by running a stream (:mod:`~starlette_sse.streams`), if there is a place for it (:mod:`~starlette_sse.limits`).
+The stream owns ASGI ``send`` through its writer (:mod:`~starlette_sse.writers`), runs ``events()`` in a producer
+(:mod:`~starlette_sse.producers`), watches the clock by one alarm (:mod:`~starlette_sse.deadlines`) and joins a domain
+that ends it at shutdown (:mod:`~starlette_sse.draining`), where the app can find it (:mod:`~starlette_sse.registry`).
+Observers (:mod:`~starlette_sse.observers`) are told what happens; only they log. The bottom is pure: events to bytes
+(:mod:`~starlette_sse.events`) and back (:mod:`~starlette_sse.decoding`). Modules import only downwards.
 """
 
 __version__ = "0.1.0"

@@ -174,6 +174,14 @@ async def test_too_many_clients_for_one_event_are_told_as_a_number() -> None:
                     visit.left.set()
 
 
+async def test_what_else_the_broker_tells_counts_nothing() -> None:
+    """Such as that words may have been lost."""
+    own = process(total=1)
+    async with Broker(observers=()) as broker, count_together(broker, own), crowd() as here:
+        await broker.publish(f"{CHANNEL}{own.__module__}.{own.__qualname__}", {"event": "stream-reset", "data": {}})
+        assert await here.come(own) == 200
+
+
 async def test_what_cannot_be_counted_together_is_refused() -> None:
     """A class without a limit, or an interval that is none."""
     broker = Broker(observers=())
