@@ -48,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--quick", action="store_true", help="fewer connections and contestants; under two minutes")
     made.add_argument("--tiny", action="store_true", help="only see that everything works; the figures mean nothing")
     made.add_argument("--only", action="append", choices=[row.name for row in ROWS], help="this row; may be repeated")
-    made.add_argument("--runs", type=int, help="interleaved runs (default: 5; with --quick 3)")
+    made.add_argument("--runs", type=int, help="interleaved runs (default: 5; with --quick 2)")
     made.add_argument("--loop", choices=["asyncio", "uvloop"], default="asyncio", help="the servers' event loop")
     made.add_argument("--http", choices=["httptools", "h11"], default="httptools", help="uvicorn's HTTP parser")
     made.add_argument("--connections", type=int, help="connections of the fan-out and the burst")
@@ -63,7 +63,7 @@ def scale_of(options: Any) -> Scale:
 
     scale = Scale.tiny() if options.tiny else Scale.quick() if options.quick else Scale()
     if options.runs is None:
-        options.runs = 1 if options.tiny else 3 if options.quick else 5
+        options.runs = 1 if options.tiny else 2 if options.quick else 5
     return scale if options.connections is None else replace(scale, connections=options.connections)
 
 

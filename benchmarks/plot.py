@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from benchmarks.results import Result
 from benchmarks.rows import Row
@@ -11,30 +13,56 @@ from benchmarks.rows import Row
 __all__ = ["draw"]
 
 
+OURS, OTHERS = "#1f77b4", "#b0b0b0"
+
+
 def draw(results: Mapping[str, tuple[Row, Result]], path: Path) -> list[Path]:
-    """Draw a panel for each row, its headline for each contestant, as ``path`` with ``.svg`` and with ``.png``."""
+    """Draw a panel for each row that compares, its headline for each contestant, as ``path`` with ``.svg`` and ``.png``.
+
+    :raises ValueError: there is no row to draw.
+    """
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(len(results), 1, figsize=(9, 2.2 * len(results)), squeeze=False, layout="constrained")
-    for axis, (row, result) in zip(axes[:, 0], results.values(), strict=True):
-        names = result.contestants[::-1]
-        spreads = [result.spread(name, row.headline) for name in names]
-        middles = [spread.middle for spread in spreads]
-        reach = [
-            [spread.middle - spread.least for spread in spreads],
-            [spread.most - spread.middle for spread in spreads],
-        ]
-        colours = ["#1f77b4" if name.startswith("ours") else "#b0b0b0" for name in names]
-        axis.barh(names, middles, xerr=reach, color=colours, ecolor="#404040", capsize=3)
-        axis.set_title(row.title, loc="left", fontsize=10)
-        axis.set_xlabel(row.unit(row.headline) + " (less is better)", fontsize=8)
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.tick_params(labelsize=8)
+    # Text stays text in the SVG, and the same figures make the same file.
+    plt.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "starlette_sse"}
+    drawn = [(row, result) for row, result in results.values() if row.targets]
+    if not drawn:
+        raise ValueError("none of the rows compares anybody; there is nothing to draw")
+    lines = math.ceil(len(drawn) / 2)
+    figure, axes = plt.subplots(
+        lines, min(2, len(drawn)), figsize=(13, 2.1 * lines), squeeze=False, layout="constrained"
+    )
+    for axis in axes.flat[len(drawn) :]:
+        axis.set_axis_off()
+    for axis, (row, result) in zip(axes.flat, drawn, strict=False):
+        panel(axis, row, result)
     paths = [path.with_suffix(".svg"), path.with_suffix(".png")]
-    for each in paths:
-        figure.savefig(each, dpi=144)
+    figure.savefig(paths[0], metadata={"Date": None})
+    figure.savefig(paths[1], dpi=96)
     plt.close(figure)
     return paths
+
+
+def panel(axis: Any, row: Row, result: Result) -> None:
+    """Draw one row: a bar from nothing to the median, and a line from the least to the most."""
+    names = result.contestants[::-1]
+    spreads = [result.spread(name, row.headline) for name in names]
+    reach = [
+        [spread.middle - spread.least for spread in spreads],
+        [spread.most - spread.middle for spread in spreads],
+    ]
+    axis.barh(
+        names,
+        [spread.middle for spread in spreads],
+        xerr=reach,
+        color=[OURS if name.startswith("ours") else OTHERS for name in names],
+        ecolor="#404040",
+        capsize=3,
+    )
+    axis.set_title(row.title, loc="left", fontsize=9)
+    axis.set_xlabel(row.unit(row.headline) + " (less is better)", fontsize=8)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.tick_params(labelsize=8)
