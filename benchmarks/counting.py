@@ -18,7 +18,7 @@ class CountingLoop(asyncio.SelectorEventLoop):
     callbacks = 0
 
     def call_soon(
-        self, callback: Callable[[Unpack[Arguments]], object], *args: Unpack[Arguments], context: Context | None = None
+        self, callback: Callable[[Unpack[Arguments]], object], *args: *Arguments, context: Context | None = None
     ) -> asyncio.Handle:
         self.callbacks += 1
         return super().call_soon(callback, *args, context=context)

@@ -17,7 +17,7 @@ OURS, OTHERS = "#1f77b4", "#b0b0b0"
 
 
 def draw(results: Mapping[str, tuple[Row, Result]], path: Path) -> list[Path]:
-    """Draw a panel for each row that compares, its headline for each contestant, as ``path`` with ``.svg`` and ``.png``.
+    """Draw a panel for each row that compares, its headline for each contestant, as ``path`` with both suffixes.
 
     :raises ValueError: there is no row to draw.
     """
