@@ -2,49 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from inspect import isawaitable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from starlette_sse.broker.base import Backend, Entry, Gap, frame_of
-from starlette_sse.broker.channel import PULL_SIZE, Channel
+from starlette_sse.broker.base import Backend, Entry, Gap
+from starlette_sse.broker.channel import PULL_SIZE
 from starlette_sse.broker.cursor import Position, ResetReason
+from starlette_sse.broker.live import Cursor, LiveReader
 from starlette_sse.broker.log import Log, merged
-from starlette_sse.eventloop import EventLoop, Waiter
-from starlette_sse.events import ServerSentEvent, as_event
-from starlette_sse.exceptions import BrokerError, BrokerUnavailableError, InvalidEventError, SlowReaderError
+from starlette_sse.broker.telling import reset, snapshot_of
+from starlette_sse.eventloop import EventLoop
+from starlette_sse.exceptions import BrokerError, BrokerUnavailableError, SlowReaderError
 
-__all__ = ["RESET_EVENT", "OnLag", "Snapshot", "Subscription"]
-
-#: The name of the event that tells a client that its events are not complete.
-RESET_EVENT = "stream-reset"
+__all__ = ["OnLag", "Snapshot", "Subscription"]
 
 #: Seconds until a page that could not be read is asked for again, while the backend does not say that it is away.
 RETRY = 0.5
-
-#: The longest part of a client's id that a reset repeats.
-ECHO = 64
 
 OnLag = Literal["disconnect", "reset", "latest"]
 Snapshot = Callable[[], Any]
 
 
-class Cursor:
-    """Where one subscription stands in one channel; it is ready, or it waits in the channel, or neither."""
-
-    __slots__ = ("channel", "index", "subscription")
-
-    def __init__(self, subscription: Subscription, channel: Channel) -> None:
-        self.subscription = subscription
-        self.channel = channel
-        self.index = 0
-
-    def ready(self) -> None:
-        self.subscription.has_news(self)
-
-
-class Subscription(AsyncIterator[Entry]):
+class Subscription(LiveReader, AsyncIterator[Entry]):
     """What one reader gets of some channels: every event, in order, each once.
 
     Made by :meth:`Broker.subscribe <starlette_sse.Broker.subscribe>`; enter it, and let one task read it, either by
@@ -54,35 +34,19 @@ class Subscription(AsyncIterator[Entry]):
     __slots__ = (
         "_admit",
         "_after",
-        "_aside",
         "_at",
         "_backend",
         "_backlog",
-        "_cursors",
-        "_epoch",
         "_errand",
         "_failure",
-        "_idle",
         "_interrupted",
-        "_log",
-        "_loop",
-        "_notify",
         "_on_lag",
         "_owing",
-        "_ready",
-        "_resting",
-        "_seq",
         "_served",
         "_snapshot",
         "_snapshot_due",
-        "_waiter",
         "channels",
-        "delivered",
     )
-
-    _loop: EventLoop
-    _waiter: Waiter
-    _notify: Callable[[], None]
 
     def __init__(
         self,
@@ -95,24 +59,17 @@ class Subscription(AsyncIterator[Entry]):
         on_lag: OnLag,
         snapshot: Snapshot | None,
     ) -> None:
+        super().__init__(log)
         #: The channels' names.
         self.channels = channels
-        #: How many events were read.
-        self.delivered = 0
-        self._log = log
         self._backend = backend
         self._admit = admit
         self._after = after
         self._on_lag = on_lag
         self._snapshot = snapshot
-        self._cursors: list[Cursor] = []
-        self._ready: list[Cursor] = []
-        # Everything up to here was taken off the log; what of it waits in the backlog was not delivered yet.
-        self._epoch, self._seq = "", 0
+        # Taken off the log or the backend, and not delivered yet.
         self._backlog: list[Entry] = []
         self._at = Position("", 0)
-        # Off the live path: something waits that comes before the log's next events.
-        self._aside = True
         self._errand: Callable[[], Awaitable[None]] | None = None
         self._interrupted: ResetReason | None = None
         self._failure: Exception | None = BrokerError("enter the subscription first: async with subscription: ...")
@@ -121,8 +78,6 @@ class Subscription(AsyncIterator[Entry]):
         self._owing = False
         # A page or a live event was had: what is missed from now on is the reader's own slowness.
         self._served = False
-        # Whether a reader waits, and nobody has told it yet that there is something.
-        self._resting = self._idle = False
 
     # Its life
 
@@ -153,8 +108,13 @@ class Subscription(AsyncIterator[Entry]):
     def position(self) -> str:
         """The id up to which everything was read: a client that is told it can resume behind it."""
         if self._aside or self._ready:
-            return str(self._at if self._aside else Position(self._epoch, self._seq))
+            return str(self._at if self._aside else self._live_position)
         return str(Position(self._log.epoch, max(self._seq, self._log.seen)))
+
+    @property
+    def _live_position(self) -> Position:
+        # The log's epoch may have changed meanwhile, and its numbers go on.
+        return Position(self._log.epoch, self._seq)
 
     @property
     def resume_id(self) -> str | None:
@@ -166,61 +126,6 @@ class Subscription(AsyncIterator[Entry]):
 
     # Reading
 
-    async def pull(self) -> bytes:
-        """Wait for frames and return those that are ready, joined, about 64 KiB at most.
-
-        :returns: ``b""`` after :meth:`wake` without any, or when there is something else to look at first.
-        :raises SlowReaderError: the reader was slower than retention, with ``on_lag="disconnect"``.
-        :raises BrokerClosedError: the broker was closed.
-        """
-        ready = self._ready
-        if not ready and not self._aside:
-            await self._rest()
-        if self._aside:
-            return await self._pull_aside()
-        return self._take_ready() if ready else b""
-
-    def take(self) -> bytes:
-        """Return the frames that a waiting :meth:`pull` would, and leave it waiting; for who was notified.
-
-        :returns: ``b""`` if nobody waits, or there is something that only :meth:`pull` can do.
-        """
-        if not self._resting or self._aside or not self._ready:
-            return b""
-        frame = self._take_ready()
-        self._idle = not self.has_more
-        return frame
-
-    @property
-    def has_more(self) -> bool:
-        """Whether :meth:`pull` would not wait."""
-        return bool(self._ready) or self._aside
-
-    def notify(self, callback: Callable[[], None]) -> None:
-        """Call ``callback`` instead of waking :meth:`pull` when frames are ready; call it once entered."""
-        self._notify = callback
-
-    def _take_ready(self) -> bytes:
-        ready = self._ready
-        if len(ready) == 1:
-            cursor = ready[0]
-            channel = cursor.channel
-            if cursor.index + 1 == channel.end:
-                entry = channel.entries[-1]
-                if entry.seq > self._seq:
-                    cursor.index = channel.end
-                    ready.clear()
-                    channel.waiting[cursor] = None
-                    self._seq = entry.seq
-                    self.delivered += 1
-                    return entry.frame
-            return self._take_joined(cursor)
-        return self._join_taken()
-
-    def wake(self) -> None:
-        """Make a waiting :meth:`pull` return; call it in the subscription's event loop."""
-        self._waiter.wake()
-
     async def __anext__(self) -> Entry:
         while not self._backlog:
             if not self._ready and not self._aside:
@@ -228,7 +133,7 @@ class Subscription(AsyncIterator[Entry]):
             if self._aside:
                 await self._step_aside()
             elif self._ready:
-                self._at = Position(self._epoch, self._seq)
+                self._at = self._live_position
                 self._backlog.extend(self._take_entries())
         entry = self._next_of_backlog()
         self._come_back()
@@ -236,15 +141,10 @@ class Subscription(AsyncIterator[Entry]):
 
     # What the log tells
 
-    def has_news(self, cursor: Cursor) -> None:
-        """Take note that a channel has an event; called once until everything was read."""
-        self._ready.append(cursor)
-        if self._idle:
-            self._idle = False
-            self._notify()
-
     def interrupt(self, reason: ResetReason) -> None:
         """Take note that continuity is broken: the reader gets one reset."""
+        if not self._aside:
+            self._at = Position(self._epoch, self._seq)
         self._stop_waiting()
         self._interrupted = reason
         self._aside = True
@@ -299,24 +199,6 @@ class Subscription(AsyncIterator[Entry]):
         floors = [cursor.channel.floor or 0 for cursor in self._cursors]
         return Position(self._log.epoch, max(self._log.seen, *floors))
 
-    def _settle(self, seq: int) -> None:
-        self._stop_waiting()
-        self._epoch, self._seq = self._log.epoch, seq
-        for cursor in self._cursors:
-            cursor.index = cursor.channel.index_after(seq)
-            self._register(cursor)
-
-    def _register(self, cursor: Cursor) -> None:
-        if cursor.index < cursor.channel.end:
-            self._ready.append(cursor)
-        else:
-            cursor.channel.waiting[cursor] = None
-
-    def _stop_waiting(self) -> None:
-        for cursor in self._cursors:
-            cursor.channel.waiting.pop(cursor, None)
-        self._ready.clear()
-
     def _leave(self) -> None:
         self._stop_waiting()
         self._log.subscribers.pop(self, None)
@@ -328,58 +210,10 @@ class Subscription(AsyncIterator[Entry]):
         self._failure = BrokerError("the subscription has ended")
         self._aside = True
 
-    # The live path
-
-    async def _rest(self) -> None:
-        if self._resting:
-            raise BrokerError("two tasks read one subscription; subscribe once for each")
-        self._resting = self._idle = True
-        try:
-            await self._waiter.wait()
-        finally:
-            self._resting = self._idle = False
-
-    def _take_joined(self, cursor: Cursor) -> bytes:
-        """Take what is ready of the only channel that has news."""
-        channel, index = cursor.channel, cursor.index
-        if index < channel.first:
-            self._fall_behind()
-            return b""
-        if channel[index].seq <= self._seq:
-            # Read from the backend before it came here.
-            index = channel.index_after(self._seq)
-        frames, cursor.index = channel.joined(index)
-        if cursor.index > index:
-            self._seq = channel[cursor.index - 1].seq
-            self.delivered += cursor.index - index
-        self._ready.clear()
-        self._register(cursor)
-        return frames
-
-    def _join_taken(self) -> bytes:
-        entries = self._take_entries()
-        self.delivered += len(entries)
-        return b"".join([entry.frame for entry in entries])
-
-    def _take_entries(self) -> list[Entry]:
-        """Take what is ready of all channels, in the log's order."""
-        ready = self._ready.copy()
-        if any(cursor.index < cursor.channel.first for cursor in ready):
-            self._fall_behind()
-            return []
-        stretches = [cursor.channel.since(cursor.index) for cursor in ready]
-        entries, _ = merged(stretches, [cursor.channel.top for cursor in ready], self._log.seen, PULL_SIZE)
-        entries = [entry for entry in entries if entry.seq > self._seq]
-        self._seq = max(self._seq, entries[-1].seq if entries else 0)
-        self._ready.clear()
-        for cursor in ready:
-            cursor.index = cursor.channel.index_after(self._seq)
-            self._register(cursor)
-        return entries
-
     def _fall_behind(self) -> None:
         self._stop_waiting()
-        self._at = Position(self._epoch, self._seq)
+        self._at = self._live_position
+        self._epoch, self._seq = self._at
         self._served = True
         self._errand = self._catch_up
         self._aside = True
@@ -490,18 +324,9 @@ class Subscription(AsyncIterator[Entry]):
         newest = self._newest() if gap is None else gap.newest
         oldest = self._log.gap(self.channels, reason).oldest if gap is None else gap.oldest
         self._epoch, self._seq = newest
-        body = ServerSentEvent(
-            {
-                "reason": reason.value,
-                "requested": requested[:ECHO],
-                "oldest": None if oldest is None else str(oldest),
-                "newest": str(newest),
-            },
-            event=RESET_EVENT,
-        ).encode()
         self._snapshot_due = self._snapshot is not None
         # With a snapshot to come the id follows that: a client that is cut off in between asks for both again.
-        self._backlog.append(told(body) if self._snapshot_due else told(frame_of(str(newest), body), newest))
+        self._backlog.append(reset(reason, requested, oldest, newest, moves=not self._snapshot_due))
         self._owing = True
         self._log.tally.reset(self.channels, reason.value)
         self._resume()
@@ -509,40 +334,6 @@ class Subscription(AsyncIterator[Entry]):
     async def _take_snapshot(self) -> None:
         if self._snapshot is None:
             return
-        frames = [frame_without_id(item) for item in await items_of(self._snapshot())]
-        position = Position(self._epoch, self._seq)
-        end = ServerSentEvent(id=str(position)).encode()
-        frames[-1:] = [b"".join([*frames[-1:], end])]
-        self._backlog.extend(map(told, frames[:-1]))
-        self._backlog.append(told(frames[-1], position))
+        self._backlog.extend(await snapshot_of(self._snapshot(), Position(self._epoch, self._seq)))
         self._snapshot_due = False
         self._resume()
-
-
-def told(frame: bytes, position: Position | None = None) -> Entry:
-    """Return what the broker itself tells a reader."""
-    epoch, seq = position or ("", 0)
-    return Entry(channel="", epoch=epoch, seq=seq, prev=seq, frame=frame)
-
-
-def frame_without_id(item: Any) -> bytes:
-    """Return the frame of an event in a snapshot; the client's id moves when it has all of it."""
-    if isinstance(item, bytes | bytearray | memoryview):
-        return bytes(item)
-    event = as_event(item)
-    if event.id is not None:
-        raise InvalidEventError(f"an event in a snapshot has the id {event.id!r}, but ids belong to the log")
-    return event.encode()
-
-
-async def items_of(result: Any) -> list[Any]:
-    """Return the events that a snapshot has given: one, none, an iterable or an async iterable of them."""
-    if isawaitable(result):
-        result = await result
-    if result is None:
-        return []
-    if isinstance(result, AsyncIterable):
-        return [item async for item in result]
-    if isinstance(result, str | bytes | Mapping) or not isinstance(result, Iterable):
-        return [result]
-    return list(result)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -17,6 +18,7 @@ from starlette_sse.broker import Broker, Position
 from starlette_sse.exceptions import BrokerUnavailableError
 from tests.broker.clients import Client, Ledger
 from tests.broker.conftest import Diary
+from tests.broker.reading import settle
 from tests.broker.redis_server import RedisServer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
@@ -190,6 +192,34 @@ async def test_a_client_resumes_over_a_restart_of_everything(own_redis: RedisSer
     assert client.resets == []
 
 
+@pytest.mark.parametrize("own_redis", [APPEND_ONLY], indirect=True)
+async def test_a_reader_that_lived_through_a_restart_is_at_the_new_epoch(own_redis: RedisServer) -> None:
+    """Its place is an id of the log as it is now, also for reading the streams when it lags."""
+    ledger = Ledger()
+    async with (
+        Broker(own_redis.url, observers=(), history=1000) as large,
+        Broker(own_redis.url, observers=(), history=5) as small,
+    ):
+        client = Client(small, ["a"])
+        await client.connect()
+        await ledger.publish(large, "a")
+        await client.read_up_to(ledger.events[-1][1])
+        await crash(own_redis)
+        await restart(own_redis)
+        await eventually(lambda: large.health().outages and small.health().outages)
+        await eventually(lambda: large.health().ok and small.health().ok)
+        for count in (3, 50):
+            for _ in range(count):
+                await ledger.publish(large, "a")
+            await settle(small)
+            assert client.subscription is not None
+            assert client.subscription.position.startswith(ledger.events[-1][1].epoch)
+            await client.read_up_to(ledger.events[-1][1])
+        client.check(ledger)
+        assert client.resets == []
+        await client.disconnect()
+
+
 async def test_dropped_connections_are_bridged(own_redis: RedisServer, diary: Diary) -> None:
     """Every connection is killed several times under load: nothing is lost, repeated or reset."""
     async with playing(own_redis, diary) as scene:
@@ -232,13 +262,14 @@ async def test_a_flushed_quiet_server_is_told(own_redis: RedisServer, monkeypatc
     """Somebody empties the database while nobody publishes: the readers are told at the next look."""
     monkeypatch.setattr("starlette_sse.broker.listener.CHECK_INTERVAL", 0.05)
     async with Broker(own_redis.url, observers=()) as broker, broker.subscribe("a") as subscription:
-        await broker.publish("a", "before")
+        before = await broker.publish("a", "before")
         await anext(subscription)
         own_redis.command("FLUSHALL")
         with anyio.fail_after(5):
             entry = await anext(subscription)
         assert entry.event is not None
         assert entry.event.type == "stream-reset"
+        assert json.loads(entry.event.data)["requested"] == before
 
 
 async def test_an_evicted_stream_is_told_to_those_who_need_it(own_redis: RedisServer) -> None:
