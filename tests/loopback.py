@@ -1,0 +1,78 @@
+"""A real uvicorn in the test's own event loop, and clients on plain sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+from collections.abc import AsyncIterator
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.routing import Route
+
+from starlette_sse import SSEEndpoint, lifespan
+from starlette_sse.decoding import EventDecoder
+
+__all__ = ["Reader", "serving"]
+
+
+@contextlib.asynccontextmanager
+async def serving(endpoint: type[SSEEndpoint], protocol: str, **options: Any) -> AsyncIterator[int]:
+    """Run the app on a real uvicorn in this loop and give its port."""
+    app = Starlette(routes=[Route("/", endpoint)], lifespan=lifespan, **options)
+    listener = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(app, http=protocol, log_level="warning", timeout_graceful_shutdown=20)
+    server = uvicorn.Server(config)
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        server.should_exit = True
+        await task
+
+
+class Reader:
+    """A client that reads its stream as events."""
+
+    def __init__(self, port: int, receive_buffer: int | None = None) -> None:
+        self._port = port
+        self._receive_buffer = receive_buffer
+        self._decoder = EventDecoder()
+        self.events: list[str] = []
+
+    async def __aenter__(self) -> Reader:
+        client = socket.socket()
+        if self._receive_buffer is not None:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
+        client.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(client, ("127.0.0.1", self._port))
+        self._reader, self._writer = await asyncio.open_connection(sock=client, limit=2**16)
+        self._writer.write(b"GET / HTTP/1.0\r\nHost: test\r\nAccept: text/event-stream\r\n\r\n")
+        await self._reader.readuntil(b": open")
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self._writer.transport.abort()
+
+    async def read(self, count: int) -> list[str]:
+        """Read until so many events are there."""
+        while len(self.events) < count:
+            chunk = await self._reader.read(65536)
+            assert chunk, f"the stream ended after {len(self.events)} events"
+            self.events += [event.data for event in self._decoder.feed(chunk)]
+        return self.events
+
+    def reset(self) -> None:
+        """Go by a reset, as a crashing client does."""
+        sock = self._writer.transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._writer.transport.abort()
+
+    async def end(self) -> None:
+        """Read on until the server ends the connection."""
+        with contextlib.suppress(ConnectionError):
+            while await self._reader.read(65536):
+                pass

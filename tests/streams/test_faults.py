@@ -1,0 +1,185 @@
+"""What clients do to a real server, and that nothing is left of them."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, ClassVar
+
+import pytest
+from starlette.requests import Request
+
+from starlette_sse import CloseReason, SSEEndpoint
+from starlette_sse.producers import Producer
+from starlette_sse.streams import Stream
+from starlette_sse.writers import FrameWriter
+from tests.loopback import Reader, serving
+
+pytestmark = pytest.mark.anyio
+
+CLIENTS = 1000
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The server is uvicorn."""
+    return "asyncio"
+
+
+class Endless(SSEEndpoint):
+    """Notes how its streams end."""
+
+    observers = ()
+    reasons: ClassVar[list[CloseReason]]
+    cleaned: ClassVar[list[bool]]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.reasons, cls.cleaned = [], []
+
+    async def events(self, request: Request) -> AsyncIterator[Any]:
+        try:
+            yield "first"
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            self.cleaned.append(True)
+
+    async def on_disconnect(self, request: Request, reason: CloseReason) -> None:
+        self.reasons.append(reason)
+
+
+async def until(done: Any) -> None:
+    """Wait for a condition, with a deadline that only a fault meets."""
+    async with asyncio.timeout(60):
+        while not done():
+            await asyncio.sleep(0.01)
+
+
+def left() -> list[object]:
+    """Return what streams are made of that is still alive."""
+    gc.collect()
+    return [each for each in gc.get_objects() if isinstance(each, Stream | Producer | FrameWriter | Endless)]
+
+
+async def leave_at_once(port: int, number: int) -> None:
+    """Ask for the stream and go without reading; every other one by a reset."""
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET / HTTP/1.1\r\nHost: test\r\nAccept: text/event-stream\r\n\r\n")
+    if number % 2:
+        writer.close()
+    else:
+        writer.transport.abort()
+
+
+async def test_a_thousand_clients_that_leave_at_once_leave_nothing() -> None:
+    """No task, no stream, nothing of one, and no more objects after the third thousand than after the second."""
+
+    class Brief(Endless): ...
+
+    async with serving(Brief, "httptools") as port:
+        async with Reader(port):
+            pass
+        await until(lambda: Brief.reasons)
+        tasks = len(asyncio.all_tasks())
+        counts = []
+        for wave in range(3):
+            for start in range(0, CLIENTS, 100):
+                await asyncio.gather(*(leave_at_once(port, start + number) for number in range(100)))
+            await until(lambda: len(asyncio.all_tasks()) <= tasks)
+            assert left() == [], wave
+            Brief.reasons.clear()
+            Brief.cleaned.clear()
+            gc.collect()
+            counts.append(len(gc.get_objects()))
+        assert counts[2] - counts[1] < 100
+
+
+async def test_a_reader_that_resets_in_the_middle_of_a_frame_is_gone() -> None:
+    """The generator is closed at its ``yield``."""
+
+    class Large(Endless):
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            try:
+                yield "x" * 10_000_000
+                yield "never sent whole"
+            finally:
+                self.cleaned.append(True)
+
+    async with serving(Large, "httptools") as port, Reader(port, receive_buffer=4096) as reader:
+        reader.reset()
+        await until(lambda: Large.reasons)
+    assert Large.reasons == [CloseReason.CLIENT_GONE]
+    assert Large.cleaned == [True]
+
+
+@pytest.mark.parametrize("protocol", ["h11", "httptools"])
+async def test_ten_megabytes_arrive_whole(protocol: str) -> None:
+    """In one event, in one line or in many."""
+
+    class Large(Endless):
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            yield "x" * 10_000_000
+            yield "y\n" * 5_000_000
+
+    async with serving(Large, protocol) as port, Reader(port) as reader:
+        one_line, many_lines = await reader.read(2)
+        assert len(one_line) == 10_000_000
+        assert many_lines == "y\n" * 5_000_000
+
+
+async def test_a_stalled_reader_is_freed_after_its_send_timeout() -> None:
+    """The generator cleans up, and the connection does not hold up the server's end."""
+
+    class Stalled(Endless):
+        send_timeout = 0.3
+
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            try:
+                while True:
+                    yield "x" * 100_000
+            finally:
+                self.cleaned.append(True)
+
+    async with serving(Stalled, "httptools") as port, Reader(port, receive_buffer=4096) as reader:
+        await until(lambda: Stalled.reasons)
+        await reader.end()
+    assert Stalled.reasons == [CloseReason.SEND_TIMEOUT]
+    assert Stalled.cleaned == [True]
+    assert left() == []
+
+
+class Hungry(Endless):
+    async def events(self, request: Request) -> AsyncIterator[Any]:
+        while True:
+            yield "x"
+
+
+async def test_a_generator_that_never_waits_does_not_keep_others_from_their_streams() -> None:
+    """It ends when its client goes."""
+    Hungry.reasons.clear()
+    async with serving(Hungry, "httptools") as port:
+        async with Reader(port) as first, Reader(port) as second:
+            await first.read(1000)
+            await second.read(1000)
+        await until(lambda: len(Hungry.reasons) == 2)
+    assert Hungry.reasons == [CloseReason.CLIENT_GONE] * 2
+
+
+class InThread(Endless):
+    def events(self, request: Request) -> Iterator[Any]:  # type: ignore[override]
+        try:
+            while True:
+                yield "from a thread"
+        finally:
+            self.cleaned.append(True)
+
+
+async def test_a_sync_generator_is_closed_when_its_client_goes() -> None:
+    """Its ``finally`` runs in a worker thread too."""
+    async with serving(InThread, "httptools") as port:
+        async with Reader(port) as reader:
+            await reader.read(3)
+        await until(lambda: InThread.reasons)
+    assert InThread.cleaned == [True]
