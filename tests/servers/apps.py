@@ -49,8 +49,6 @@ class AppServer:
 
     def notes(self, what: str, names: Sequence[str] | None = None) -> list[dict[str, Any]]:
         """Return the journal's entries of one kind, for these streams or for all."""
-        if not self.journal.exists():
-            return []
         lines = self.journal.read_text().splitlines(keepends=True)
         # A line that is being written has no end yet.
         entries: list[dict[str, Any]] = [json.loads(line) for line in lines if line.endswith("\n")]
@@ -82,6 +80,7 @@ def environment(control: Control, journal: Path) -> dict[str, str]:
 def serving(kind: Kind, directory: Path, port: int | None = None) -> Iterator[AppServer]:
     """Serve the app; the block starts when every worker is ready to be signalled."""
     journal = directory / "journal"
+    journal.touch()
 
     def ready(port: int) -> bool:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -20,6 +21,7 @@ __all__ = ["PATIENCE", "ROOT", "Program", "accepts", "eventually", "free_port", 
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 10.0
+PATIENCE_TO_START = 30.0
 POLL = 0.01
 
 T = TypeVar("T")
@@ -34,11 +36,14 @@ def eventually(check: Callable[[], T], patience: float = PATIENCE) -> T:
 
 
 def free_port() -> int:
-    """Return a port of loopback that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port of loopback that nothing uses now.
+
+    It is below those that Linux gives to clients, so that no connection takes it before the server does.
+    """
+    while True:
+        port = random.randrange(16_384, 32_768)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def accepts(port: int) -> bool:
@@ -116,7 +121,7 @@ def start(
     for _ in range(3):
         program = launch(command, directory, environ, port or free_port())
         try:
-            eventually(lambda: program.process.poll() is not None or ready(program.port))  # noqa: B023
+            eventually(lambda: program.process.poll() is not None or ready(program.port), PATIENCE_TO_START)  # noqa: B023
             if program.process.poll() is None and ready(program.port):
                 return program
         except BaseException:

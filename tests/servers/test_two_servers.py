@@ -19,6 +19,7 @@ def two_servers(way: str, directory: Path) -> Iterator[tuple[AppServer, AppServe
     """Run both in a process of their own; the first is ready when the block starts."""
     second = free_port()
     journal = directory / "journal"
+    journal.touch()
 
     def command(port: int) -> list[str]:
         return [sys.executable, "-m", "tests.servers.two_servers", way, str(port), str(second)]
