@@ -221,6 +221,7 @@ class Listener:
     async def _compare(self, names: Sequence[str]) -> None:
         """Find out what was missed in channels that are listened to again, and add it to the log."""
         missed: list[Entry] = []
+        seen = self._log.seen
         end: int | None = None
         for start in range(0, len(names), BATCH):
             batch = names[start : start + BATCH]
@@ -229,7 +230,12 @@ class Listener:
             for name, last in zip(batch, lasts, strict=True):
                 channel = self._log.channels.get(name)
                 if channel is not None and channel.floor is not None and last > max(channel.top, self._proven):
-                    missed += await self._missed(channel, top.seq)
+                    entries = await self._missed(channel, top.seq)
+                    if entries and entries[0].seq <= seen:
+                        # Readers of other channels too may be past it: what comes too late for its order is lost.
+                        self._log.lose(channel, top.seq)
+                    else:
+                        missed += entries
         for entry in sorted(missed, key=attrgetter("seq")):
             self._log.append(entry)
         if end is not None:

@@ -15,10 +15,11 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from starlette_sse.broker import Broker, Position
+from starlette_sse.broker.listener import Listener
 from starlette_sse.exceptions import BrokerUnavailableError
 from tests.broker.clients import Client, Ledger
 from tests.broker.conftest import Diary
-from tests.broker.reading import settle
+from tests.broker.reading import settle, take, texts
 from tests.broker.redis_server import RedisServer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
@@ -335,6 +336,54 @@ async def test_an_evicted_index_is_no_silent_loss(own_redis: RedisServer, lost: 
         client.check(ledger)
         await client.disconnect()
         assert len(client.resets) == 1
+
+
+async def test_a_message_that_was_not_heard_is_noticed(own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next one's link tells: it comes too late for its place in the order, so its readers get a reset."""
+    dropped: list[bytes] = []
+    original = Listener._take
+
+    def lossy(self: Listener, name: str, message: bytes) -> None:
+        if b"lost on the way" in message and not dropped:
+            dropped.append(message)
+        else:
+            original(self, name, message)
+
+    monkeypatch.setattr(Listener, "_take", lossy)
+    async with Broker(own_redis.url, observers=()) as broker:
+        async with broker.subscribe(["a", "b"]) as both, broker.subscribe("a") as other:
+            for text in ("a first", "b lost on the way", "a next"):
+                await broker.publish(text[0], text)
+            assert await texts(both, 2) == ["a first", "a next"]
+            assert dropped
+            await broker.publish("b", "b last")
+            event = (await take(both, 1))[0]
+            assert json.loads(event.data)["reason"] == "lost"
+            for text in ("b after", "a after"):
+                await broker.publish(text[0], text)
+            assert await texts(both, 2) == ["b after", "a after"]
+            assert await texts(other, 3) == ["a first", "a next", "a after"]
+            assert broker.health().resets == 1
+
+
+async def test_what_was_missed_and_cannot_be_read_is_told(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An event is published and evicted while the listener is away: the channel's readers get a reset, others none."""
+    monkeypatch.setattr("starlette_sse.broker.listener.FIRST_PAUSE", 1.0)
+    async with Broker(own_redis.url, observers=()) as broker:
+        async with broker.subscribe("a") as reader, broker.subscribe("b") as other:
+            await broker.publish("a", "before")
+            assert await texts(reader, 1) == ["before"]
+            own_redis.command("CLIENT", "KILL", "TYPE", "pubsub")
+            await broker.publish("a", "missed by all")
+            await broker.publish("b", "missed and read")
+            own_redis.evict(":channel:a")
+            event = (await take(reader, 1))[0]
+            assert json.loads(event.data)["reason"] == "lost"
+            await broker.publish("a", "after")
+            assert await texts(reader, 1) == ["after"]
+            assert await texts(other, 1) == ["missed and read"]
 
 
 async def test_subscribing_while_it_is_away(own_redis: RedisServer) -> None:
