@@ -1,4 +1,4 @@
-"""Takes the pictures in docs/screenshots: ``python -m tests.example_app.screenshots``; pngquant makes them small."""
+"""Takes the pictures in docs/screenshots: ``python -m docs.screenshots.take``; pngquant makes them small."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from playwright.sync_api import Browser, sync_playwright
 from tests.conftest import require
 from tests.example_app.board import Board, serving
 from tests.example_app.conftest import FLAGS
-from tests.servers.processes import ROOT
 
 SCREENS = {"desktop": (1280, 1580), "phone": (390, 1900)}
 TALK = [
@@ -68,8 +67,7 @@ def take_restart(browser: Browser, logs: Path, directory: Path) -> None:
 
 def main() -> None:
     """Take every picture."""
-    directory = ROOT / "docs" / "screenshots"
-    directory.mkdir(parents=True, exist_ok=True)
+    directory = Path(__file__).parent
     with tempfile.TemporaryDirectory() as logs, serving(Path(logs)) as program, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=require("chromium"), args=FLAGS)
         context = browser.new_context(bypass_csp=True)
