@@ -40,7 +40,8 @@ def take(browser: Browser, port: int, directory: Path, theme: str, screen: str) 
     board.page.evaluate("scrollTo(0, 0)")
     board.page.screenshot(path=directory / f"{screen}-{theme}.png")
     context.close()
-    assert board.problems == []
+    if board.problems:
+        raise RuntimeError(f"the page has problems: {board.problems}")
 
 
 def take_restart(browser: Browser, logs: Path, directory: Path) -> None:
