@@ -23,8 +23,8 @@ SETS = ["a", "b", "ab", "bc", "abc"]
 
 names = st.sampled_from(CHANNELS)
 clients = st.integers(0, 3)
-steps = st.lists(
-    st.one_of(
+step = st.one_of(
+    *(
         st.tuples(st.just("publish"), names, st.integers(1, 6)),
         st.tuples(st.just("publish"), names, st.just(1)),
         st.tuples(st.just("connect"), clients, st.booleans()),
@@ -33,10 +33,12 @@ steps = st.lists(
         st.tuples(st.just("disconnect"), clients),
         st.tuples(st.just("settle")),
         st.tuples(st.just("evict"), names),
+        st.tuples(st.just("read"), clients),
         st.tuples(st.just("meddle"), clients, st.sampled_from(["nonsense", "Foreign0-7", "future"])),
-    ),
-    max_size=60,
+    )
 )
+# Long stories too: a reader that lags, is told, comes back and lags again takes its time.
+steps = st.one_of(st.lists(step, max_size=10), st.lists(step, min_size=40, max_size=100))
 
 
 @dataclass
