@@ -26,6 +26,7 @@ from example_app.jobs import JobBoard, Jobs, start_job
 from example_app.live import Live
 from example_app.metrics import Metrics, Sampler
 from example_app.news import News, broker
+from starlette_sse import BrokerUnavailableError
 
 __all__ = ["app"]
 
@@ -62,6 +63,11 @@ async def page(request: Request) -> Response:
     return FileResponse(STATIC / "index.html", headers=PAGE_HEADERS)
 
 
+async def broker_is_away(request: Request, error: Exception) -> Response:
+    """Answer what would have been published while the broker cannot be reached."""
+    return PlainTextResponse("The broker cannot be reached now. Try again in a moment.", 503)
+
+
 async def source(request: Request) -> Response:
     """Answer with the module that a panel's endpoint is written in."""
     endpoint = SOURCES.get(request.path_params["name"])
@@ -88,5 +94,6 @@ app = Starlette(
         Route("/source/{name}", source),
         Mount("/static", StaticFiles(directory=STATIC)),
     ],
+    exception_handlers={BrokerUnavailableError: broker_is_away},
     lifespan=lifespan,
 )

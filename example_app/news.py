@@ -28,6 +28,9 @@ CHANNELS = (*(f"chat:{room}" for room in ROOMS), "jobs", "metrics", "log", "stre
 #: How many events of a channel, and how many keys, a newcomer is told of; of a flood only its end.
 REMEMBERED = 240
 FLOOD_REMEMBERED = 1
+
+#: Seconds until a broker that was away is asked again.
+RETRY_INTERVAL = 1.0
 REMEMBERED_KEYS = 24
 
 broker = Broker(
@@ -45,9 +48,7 @@ class News:
     """
 
     def __init__(self) -> None:
-        self.worker = secrets.token_hex(3)
-        self._born = round(time.time(), 3)
-        self._numbers: defaultdict[str, int] = defaultdict(int)
+        self._count_anew()
         self._turn = anyio.Lock()
         self._heard: Subscription | None = None
         self._moved = anyio.Event()
@@ -63,7 +64,12 @@ class News:
             number = self._numbers[channel] + 1
             origin = {"channel": channel, "worker": self.worker, "born": self._born, "number": number}
             origin["at"] = round(time.time(), 3)
-            await broker.publish(channel, ServerSentEvent({**data, **origin}, event=name), key)
+            try:
+                await broker.publish(channel, ServerSentEvent({**data, **origin}, event=name), key)
+            except BrokerUnavailableError as exc:
+                if exc.in_doubt:
+                    self._count_anew()
+                raise
             self._numbers[channel] = number
 
     async def announce(self, channel: str, name: str, data: dict[str, Any], key: str | None = None) -> bool:
@@ -78,9 +84,12 @@ class News:
         """Read what the log still has, and read along for as long as the app runs."""
         after: str | None = beginning(broker.health().position)
         while True:
-            async with broker.subscribe(CHANNELS, after, on_lag="reset") as subscription:
-                self._heard = subscription
-                after = await self._read(subscription)
+            try:
+                async with broker.subscribe(CHANNELS, after, on_lag="reset") as subscription:
+                    self._heard = subscription
+                    after = await self._read(subscription)
+            except BrokerUnavailableError:
+                await anyio.sleep(RETRY_INTERVAL)
 
     async def recall(self, channel: str, name: str) -> ServerSentEvent:
         """Return an event that tells a newcomer what it has missed, and up to which number that goes."""
@@ -114,6 +123,12 @@ class News:
             self._recent[entry.channel].append(data)
         else:
             keep_newest(self._latest[entry.channel], entry.key, data)
+
+    def _count_anew(self) -> None:
+        # A number that may have been used cannot be used again, and must not be missed: another name has other numbers.
+        self.worker = secrets.token_hex(3)
+        self._born = round(time.time(), 3)
+        self._numbers: defaultdict[str, int] = defaultdict(int)
 
     def _forget(self) -> None:
         self._seen: defaultdict[str, dict[str, int]] = defaultdict(dict)

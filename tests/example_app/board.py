@@ -20,6 +20,7 @@ PATIENCE = 20_000
 
 #: What Chromium itself writes to the console when a connection fails; no page can keep it from doing so.
 OUTAGE = re.compile(r"Failed to load resource: net::ERR_\w+")
+REFUSAL = re.compile("Failed to load resource: the server responded with a status of 503")
 
 
 def serving(directory: Path, *, port: int | None = None, broker: str = "memory://") -> AbstractContextManager[Program]:
@@ -42,6 +43,7 @@ class Board:
     page: Page
     problems: list[str] = field(default_factory=list)
     _outage: bool = False
+    _refusals: bool = False
 
     @classmethod
     def open(cls, context: BrowserContext, port: int) -> Board:
@@ -117,7 +119,16 @@ class Board:
         yield
         self._outage = False
 
+    @contextmanager
+    def refusals(self) -> Iterator[None]:
+        """Allow the browser to write of requests that are answered by 503, in the block."""
+        self._refusals = True
+        yield
+        self._refusals = False
+
     def _heard(self, message: ConsoleMessage) -> None:
-        if message.type not in {"error", "warning"} or (self._outage and OUTAGE.search(message.text)):
+        if message.type not in {"error", "warning"}:
+            return
+        if (self._outage and OUTAGE.search(message.text)) or (self._refusals and REFUSAL.search(message.text)):
             return
         self.problems.append(f"console {message.type}: {message.text} at {message.location}")

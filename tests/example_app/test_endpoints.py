@@ -14,8 +14,9 @@ from example_app.answers import tokens_of
 from example_app.chaos import FLOOD
 from example_app.clock import first_second
 from example_app.metrics import Sampler
-from example_app.news import REMEMBERED_KEYS, keep_newest
-from starlette_sse import CloseReason
+from example_app.news import REMEMBERED_KEYS, broker, keep_newest
+from example_app.registry import Registry
+from starlette_sse import CloseReason, ServerSentEvent
 from starlette_sse.testing import EventStream, ReceivedEvent, SSETestClient
 
 pytestmark = pytest.mark.anyio
@@ -317,6 +318,37 @@ async def opened(inspector: EventStream, **facts: Any) -> dict[str, Any]:
                 if facts.items() <= row.items():
                     return row
     raise AssertionError(f"the inspector never had a stream with {facts}")
+
+
+async def test_what_is_remembered_is_whole_again_after_a_flood_that_was_too_fast(client: SSETestClient) -> None:
+    """Whoever remembers for newcomers fell off the log, and reads again what the log still has."""
+    last = 2100
+    for number in range(1, last + 1):
+        await broker.publish("flood", ServerSentEvent({"worker": "fast", "number": number}, event="flood"))
+    async with client.stream("/inspector") as stream:
+        told = await until(stream, "flood-so-far")
+    assert told["seen"]["fast"] == last
+
+
+async def test_what_befalls_the_broker_is_told_in_the_log() -> None:
+    """Every happening becomes a line with a constant name."""
+    registry = Registry()
+    registry.rejected("Live", "/live", "draining")
+    registry.lagged(["jobs"], "reset")
+    registry.reset(["jobs"], "lagged")
+    registry.backend_lost(OSError("away"))
+    registry.backend_back(1.5)
+    names = []
+    for _ in range(5):
+        names.append((await registry.line())["event"])
+        registry.done_with_line()
+    assert names == [
+        "stream.rejected",
+        "subscription.lagged",
+        "subscription.reset",
+        "broker.lost",
+        "broker.recovered",
+    ]
 
 
 def test_of_many_keys_the_newest_are_remembered() -> None:

@@ -239,6 +239,26 @@ def test_with_redis_a_restart_loses_nothing(open_board: OpenBoard, tmp_path: Pat
                     assert tab.count("resets") == 0
 
 
+def test_the_board_outlives_its_redis(open_board: OpenBoard, tmp_path: Path) -> None:
+    """While Redis is away the clock ticks on and a message is refused kindly; after its loss one reset is told."""
+    with running_redis(tmp_path) as redis, serving(tmp_path, broker=redis.url) as server:
+        board = open_board(server.port)
+        redis.kill()
+        board.shows("#log", re.compile("stream.opened"))
+        with board.refusals():
+            board.page.fill("#text", "anybody?")
+            board.press("#say button")
+            board.shows("#say-problem", re.compile("Not sent"))
+        ticks = board.find("#clock-ticks").inner_text()
+        expect(board.find("#clock-ticks")).not_to_have_text(ticks, timeout=PATIENCE)
+        redis.start()
+        board.reaches("resets", 1)
+        board.hears_more()
+        board.press("#say button")
+        expect(board.message("anybody?")).to_be_visible(timeout=PATIENCE)
+        is_complete(board)
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_the_theme_is_the_readers_choice(board: Board, context: BrowserContext, theme: str) -> None:
     """A chosen theme holds whatever the system prefers, also after a reload."""
