@@ -13,7 +13,7 @@ from typing import cast
 from benchmarks.payload import MARK, Told, told
 from starlette_sse.decoding import EventDecoder
 
-__all__ = ["Body", "Client", "Crowd", "DeliveryError", "deliveries", "percentile"]
+__all__ = ["PATIENCE", "Body", "Client", "Crowd", "DeliveryError", "deliveries", "percentile"]
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: text/event-stream\r\n%s\r\n"
 

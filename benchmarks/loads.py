@@ -9,15 +9,29 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from benchmarks.clients import Crowd, percentile
+from benchmarks.clients import PATIENCE, Crowd, DeliveryError, percentile
 from benchmarks.contestants import CATALOGUE
 from benchmarks.results import Metrics
 from benchmarks.servers import Server
 
-__all__ = ["at_rest", "connecting", "crowd_of", "crowding", "delivering", "idling", "publish", "resuming", "slowed"]
+__all__ = [
+    "at_rest",
+    "connecting",
+    "crowd_of",
+    "crowding",
+    "delivering",
+    "idling",
+    "publish",
+    "resuming",
+    "slowed",
+    "tasks_of",
+]
 
 #: Seconds for a server to finish what its clients have seen the end of.
 SETTLE = 0.1
+
+#: Tasks that a library may start with the first stream, and keep.
+SPARE = 2
 
 
 @asynccontextmanager
@@ -56,17 +70,18 @@ async def delivering(server: Server, *, connections: int, batch: int, rounds: in
 async def connecting(server: Server, *, connections: int, at_a_time: int = 50, warm_up: int = 100) -> Metrics:
     """Have clients come, stay until all are there, and go; then have as many come and go at once."""
     async with crowd_of(server) as crowd:
+        tasks = await tasks_of(server)
         await crowd.churn(warm_up, at_a_time)
-        await asyncio.sleep(SETTLE)
+        await at_rest(server, tasks)
         opening = await connect(server, crowd, connections)
         cpu = server.cpu()
         await crowd.close()
-        await at_rest(server)
+        await at_rest(server, tasks)
         closing = server.cpu() - cpu
         cpu, began = server.cpu(), time.monotonic()
         await crowd.churn(connections, at_a_time)
         wall = time.monotonic() - began
-        await at_rest(server)
+        await at_rest(server, tasks)
         churning = server.cpu() - cpu
     return {
         "cpu": churning / connections * 1e6,
@@ -79,8 +94,9 @@ async def connecting(server: Server, *, connections: int, at_a_time: int = 50, w
 async def idling(server: Server, *, connections: int, seconds: float, warm_up: int = 100) -> Metrics:
     """Keep clients connected that get nothing but pings."""
     async with crowd_of(server) as crowd:
+        tasks = await tasks_of(server)
         await crowd.churn(warm_up, 50)
-        await at_rest(server)
+        await at_rest(server, tasks)
         before = server.resident()
         await crowd.open(connections)
         greeted = sum(len(client.pieces) for client in crowd.clients)
@@ -180,12 +196,21 @@ async def publish(
         await crowd.wait_for(target)
 
 
-async def at_rest(server: Server) -> None:
-    """Wait until a server has hardly anything to do."""
-    cpu = server.cpu()
-    while True:
-        await asyncio.sleep(SETTLE)
-        now = server.cpu()
-        if now - cpu < 0.05 * SETTLE:
-            return
-        cpu = now
+async def tasks_of(server: Server) -> int:
+    """Return how many tasks a server has."""
+    tasks: int = (await server.tell("count"))["tasks"]
+    return tasks
+
+
+async def at_rest(server: Server, tasks: int) -> None:
+    """Wait until a server has no more than ``tasks``, with a few for what a peer has started for good.
+
+    How much CPU it takes would not tell: on a busy machine one that has much to do may get none.
+
+    :raises DeliveryError: it keeps some.
+    """
+    give_up = time.monotonic() + PATIENCE
+    while (left := await tasks_of(server) - tasks) > SPARE:
+        if time.monotonic() > give_up:
+            raise DeliveryError(f"{server.name} keeps {left} tasks for clients that have left")
+        await asyncio.sleep(0.01)
