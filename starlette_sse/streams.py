@@ -362,8 +362,8 @@ class Stream:
     async def _wind_up(self) -> None:
         self._deadlines.stop()
         reason = self._reason or CloseReason.FINISHED
-        for task in self._beside:
-            task.cancel()
+        while self._beside:
+            self._beside.pop().cancel()
         if self._producer is not None:
             self._producer.stop()
         if self._opened and reason not in ABRUPT and not self._stalled:

@@ -37,6 +37,7 @@ class Subscription(LiveReader, AsyncIterator[Entry]):
         "_at",
         "_backend",
         "_backlog",
+        "_entered",
         "_errand",
         "_failure",
         "_interrupted",
@@ -78,13 +79,15 @@ class Subscription(LiveReader, AsyncIterator[Entry]):
         self._owing = False
         # A page or a live event was had: what is missed from now on is the reader's own slowness.
         self._served = False
+        self._entered = False
 
     # Its life
 
     async def __aenter__(self) -> Self:
-        if self._cursors:
+        if self._entered:
             raise BrokerError("a subscription is entered once; subscribe again for another reader")
         self._loop = await self._admit()
+        self._entered = True
         self._waiter = self._loop.waiter()
         self._notify = self._waiter.wake
         self._cursors = [Cursor(self, self._log.channel(name, None)) for name in self.channels]
@@ -206,6 +209,9 @@ class Subscription(LiveReader, AsyncIterator[Entry]):
             cursor.channel.readers -= 1
             if not cursor.channel.readers:
                 self._backend.unlisten(cursor.channel.name)
+        # Without cycles all of it is freed at once.
+        self._cursors.clear()
+        self._notify = self._waiter.wake
         self._backlog.clear()
         self._failure = BrokerError("the subscription has ended")
         self._aside = True

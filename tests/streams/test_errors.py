@@ -294,3 +294,36 @@ def test_the_error_event_is_json() -> None:
 
     event = error_event(ValueError("x"), connection_id="abc")
     assert json.loads(event.data or "")["connection_id"] == "abc"
+
+
+async def test_an_error_of_send_that_is_no_sign_of_a_client_that_has_gone_is_reported() -> None:
+    """A middleware's mistake ends the stream, and not in silence."""
+    witness = Witness()
+
+    class Sending(Noting):
+        observers = (witness,)
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.body":
+            raise TypeError("a middleware's mistake")
+
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+    with pytest.raises(TypeError, match="a middleware's mistake"):
+        await Sending(scope, anyio.sleep_forever, send)  # type: ignore[arg-type]
+
+    class Late(Sending):
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            yield "first"
+            yield "second"
+
+    witness.failures.clear()
+    sent: list[Any] = []
+
+    async def send_some(message: Any) -> None:
+        sent.append(message)
+        if b"second" in message.get("body", b""):
+            raise TypeError("a middleware's mistake")
+
+    await Late(scope, anyio.sleep_forever, send_some)  # type: ignore[arg-type]
+    assert witness.failures == [("send", 'TypeError("a middleware\'s mistake")', False)]
+    assert witness.closed_with[-1] is CloseReason.CLIENT_GONE

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import pytest
 from starlette.requests import Request
 
-from starlette_sse import CloseReason, SSEEndpoint
+from starlette_sse import Broker, ChannelEndpoint, CloseReason, SSEEndpoint, Subscription
 from starlette_sse.producers import Producer
 from starlette_sse.streams import Stream
 from starlette_sse.writers import FrameWriter
@@ -183,3 +183,41 @@ async def test_a_sync_generator_is_closed_when_its_client_goes() -> None:
             await reader.read(3)
         await until(lambda: InThread.reasons)
     assert InThread.cleaned == [True]
+
+
+class Channelled(ChannelEndpoint):
+    broker = Broker(observers=())
+    channels = ("news",)  # type: ignore[assignment]
+    observers = ()
+
+
+@pytest.mark.parametrize("endpoint", [Endless, Channelled])
+async def test_streams_that_have_ended_are_freed_without_the_collector(endpoint: type[SSEEndpoint]) -> None:
+    """Reference cycles would make full collections frequent, which is what connecting then costs most."""
+
+    class Quiet(endpoint):  # type: ignore[valid-type,misc]
+        ended: ClassVar[list[CloseReason]] = []
+
+        async def on_disconnect(self, request: Request, reason: CloseReason) -> None:
+            self.ended.append(reason)
+
+    Endless.cleaned = []
+    async with serving(Quiet, "httptools") as port:
+        for collects in (True, False):
+            if not collects:
+                gc.disable()
+            try:
+                for _ in range(5):
+                    async with Reader(port):
+                        pass
+                await until(lambda: len(Quiet.ended) == 5)
+                Quiet.ended.clear()
+                await asyncio.sleep(0)
+                alive = [
+                    each
+                    for each in gc.get_objects()
+                    if isinstance(each, Stream | Producer | FrameWriter | Subscription)
+                ]
+            finally:
+                gc.enable()
+    assert alive == []
