@@ -37,6 +37,9 @@ ABRUPT = frozenset({CloseReason.CLIENT_GONE, CloseReason.SEND_TIMEOUT, CloseReas
 #: The events ended by themselves: what was sent of them may still be on its way to a slow client.
 UNHURRIED = frozenset({CloseReason.FINISHED, CloseReason.ERROR})
 
+#: What servers and middleware raise from ``send`` when the client has gone; uvloop has RuntimeError.
+GONE = (OSError, RuntimeError, anyio.BrokenResourceError, anyio.ClosedResourceError)
+
 #: Seconds between cutting a generator that swallows the cut and giving up on it.
 CUT_MARGIN = 1.0
 
@@ -294,6 +297,9 @@ class Stream:
             observer.sent(self, size)
 
     def _client_is_gone(self, error: BaseException) -> None:
+        if not isinstance(error, GONE):
+            # The stream ends as if the client had gone, but somebody has to know.
+            self._report(error, "send")
         self.end(CloseReason.CLIENT_GONE, error)
 
     def _producer_moved(self, producer: Producer) -> None:
