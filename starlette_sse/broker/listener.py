@@ -230,10 +230,10 @@ class Listener:
             for name, last in zip(batch, lasts, strict=True):
                 channel = self._log.channels.get(name)
                 if channel is not None and channel.floor is not None and last > max(channel.top, self._proven):
-                    entries = await self._missed(channel, top.seq)
+                    entries = await self._missed(channel, end)
                     if entries and entries[0].seq <= seen:
                         # Readers of other channels too may be past it: what comes too late for its order is lost.
-                        self._log.lose(channel, top.seq)
+                        self._log.lose(channel, end)
                     else:
                         missed += entries
         for entry in sorted(missed, key=attrgetter("seq")):
@@ -254,7 +254,8 @@ class Listener:
             if isinstance(page, Gap):
                 self._log.lose(channel, end)
                 return []
-            entries += page.entries
+            # What is newer is heard: added here, it would overtake what other channels have in between.
+            entries += (entry for entry in page.entries if entry.seq <= end)
             position = page.upto
         return entries
 

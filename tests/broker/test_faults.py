@@ -315,8 +315,9 @@ async def test_an_evicted_stream_does_not_disturb_who_has_everything(own_redis: 
         await client.disconnect()
 
 
+@pytest.mark.parametrize("busy", [False, True])
 @pytest.mark.parametrize("lost", ["log", "tops"])
-async def test_an_evicted_index_is_no_silent_loss(own_redis: RedisServer, lost: str) -> None:
+async def test_an_evicted_index_is_no_silent_loss(own_redis: RedisServer, lost: str, busy: bool) -> None:
     """The keys that hold the log together are evicted: a client that missed something is told."""
     ledger = Ledger()
     async with Broker(own_redis.url, observers=()) as broker:
@@ -327,6 +328,8 @@ async def test_an_evicted_index_is_no_silent_loss(own_redis: RedisServer, lost: 
         await client.disconnect()
         await ledger.publish(broker, "a")
         own_redis.evict(f":{lost}", ":channel:a")
+        if busy:
+            await ledger.publish(broker, "b")
         await client.connect()
         with anyio.fail_after(5):
             while not client.resets:
