@@ -14,8 +14,10 @@ import anyio.to_thread
 import pytest
 from anyio.lowlevel import checkpoint
 
-from starlette_sse.broker import Broker, Position
+from starlette_sse.broker import Broker, Gap, Page, Position
 from starlette_sse.broker.listener import Listener
+from starlette_sse.broker.redis import RedisBackend
+from starlette_sse.decoding import EventDecoder
 from starlette_sse.exceptions import BrokerUnavailableError
 from tests.broker.clients import Client, Ledger
 from tests.broker.conftest import Diary
@@ -367,6 +369,47 @@ async def test_a_message_that_was_not_heard_is_noticed(own_redis: RedisServer, m
             assert await texts(both, 2) == ["b after", "a after"]
             assert await texts(other, 3) == ["a first", "a next", "a after"]
             assert broker.health().resets == 1
+
+
+async def test_what_is_read_again_overtakes_nothing(own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Events that are published while what was missed is being read come in their order, though not by one way."""
+    late: list[tuple[Listener, str, bytes]] = []
+    original_take, original_read = Listener._take, RedisBackend.read
+
+    def slow(self: Listener, name: str, message: bytes) -> None:
+        if (late or b"on its way" in message) and not released:
+            late.append((self, name, message))
+        else:
+            original_take(self, name, message)
+
+    async def read(self: RedisBackend, channels: Sequence[str], after: Position, limit: int) -> Page | Gap:
+        if not late and self._listener._held is not None:
+            await other.publish("b", "on its way")
+            await other.publish("a", "behind it")
+        return await original_read(self, channels, after, limit)
+
+    released: list[bool] = []
+    monkeypatch.setattr("starlette_sse.broker.listener.FIRST_PAUSE", 0.5)
+    async with (
+        Broker(own_redis.url, observers=()) as broker,
+        Broker(own_redis.url, observers=()) as other,
+        broker.subscribe(["a", "b"]) as subscription,
+    ):
+        await other.publish("a", "before")
+        assert await texts(subscription, 1) == ["before"]
+        monkeypatch.setattr(Listener, "_take", slow)
+        monkeypatch.setattr(RedisBackend, "read", read)
+        own_redis.command("CLIENT", "KILL", "TYPE", "pubsub")
+        await other.publish("a", "missed")
+        assert await texts(subscription, 1) == ["missed"]
+        await eventually(lambda: late)
+        subscription.wake()
+        received = EventDecoder().feed(await subscription.pull())
+        released.append(True)
+        for listener, name, message in late:
+            listener._take(name, message)
+        data = [event.data for event in received]
+        assert data + await texts(subscription, 2 - len(data)) == ["on its way", "behind it"]
 
 
 async def test_what_was_missed_and_cannot_be_read_is_told(
