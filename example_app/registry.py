@@ -127,7 +127,7 @@ class Inspected(SSEEndpoint):
     """An endpoint whose streams the inspector lists and can break."""
 
     retry = 1000
-    send_timeout = 5.0
+    send_timeout = 10.0
     observers = (StructlogObserver(), REGISTRY)
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
