@@ -38,6 +38,8 @@ class ChannelEndpoint(SSEEndpoint):
     ``stream-reset`` and goes on. ``"latest"``: it gets the newest event of each ``key`` instead of all of them.
     """
 
+    _subscription: Subscription | None = None
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         name = cls.__qualname__
@@ -62,6 +64,10 @@ class ChannelEndpoint(SSEEndpoint):
         """
         return ()
 
+    def _position(self) -> str | None:
+        # On a channel that is silent for long, the client's id stays one that the log can resume behind.
+        return None if self._subscription is None else self._subscription.resume_id
+
     def _frame_source(self, request: Request) -> AbstractAsyncContextManager[Any]:
         return self._subscribed(request)
 
@@ -79,7 +85,11 @@ class ChannelEndpoint(SSEEndpoint):
             names = await self._call("channels", request)
         snapshot = None if type(self).snapshot is ChannelEndpoint.snapshot else partial(self.snapshot, request)
         async with broker.subscribe(names, self.last_event_id, on_lag=self.on_lag, snapshot=snapshot) as subscription:
-            yield subscription
+            self._subscription = subscription
+            try:
+                yield subscription
+            finally:
+                self._subscription = None
 
     async def _run_stream(self, request: Request, domain: Domain) -> None:
         try:

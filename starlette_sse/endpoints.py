@@ -23,7 +23,7 @@ from starlette.types import Receive, Scope, Send
 from starlette_sse.configuration import Configuration
 from starlette_sse.draining import Domain, domain_of
 from starlette_sse.error_events import error_event
-from starlette_sse.events import ServerSentEvent, as_frame
+from starlette_sse.events import ServerSentEvent, as_event, as_frame
 from starlette_sse.exceptions import ConfigurationError
 from starlette_sse.limits import DRAINING, Refusal, StreamRefusedError, refuse
 from starlette_sse.observers import CloseReason, Observer, StreamIdentity, StructlogObserver
@@ -256,7 +256,7 @@ class SSEEndpoint(HTTPEndpoint):
 
     async def _connect(self, request: Request, domain: Domain) -> None:
         await self._call("authorize", request)
-        if has_body(request):
+        if has_body(self.scope):
             # While the stream runs only its listener may receive, so hooks find the body read.
             try:
                 await request.body()
@@ -272,7 +272,7 @@ class SSEEndpoint(HTTPEndpoint):
             raise ConfigurationError(f"{name}.on_connect must return None or a Response, not {response!r}")
 
     async def _run_stream(self, request: Request, domain: Domain) -> None:
-        hooks = EndpointHooks(self, request, self._call)
+        hooks = EndpointHooks(self, request, self._call, self._position)
         try:
             configuration = self._configuration.of_instance(self)
             async with self._frame_source(request) as source:
@@ -311,6 +311,10 @@ class SSEEndpoint(HTTPEndpoint):
         """Return a block that gives where frames come from; None: from :meth:`events`."""
         return nullcontext()
 
+    def _position(self) -> str | None:
+        """Return the id of a position that a ping may tell the client."""
+        return None
+
     def _opening(self, source: Any) -> ServerSentEvent:
         return self.event_class(comment="open", retry=self.retry)
 
@@ -327,15 +331,27 @@ class SSEEndpoint(HTTPEndpoint):
 class EndpointHooks:
     """Answers what a stream asks by the hooks of its endpoint."""
 
-    __slots__ = ("_call", "_endpoint", "_request")
+    __slots__ = ("_call", "_endpoint", "_position", "_request")
 
-    def __init__(self, endpoint: SSEEndpoint, request: Request, call: Callable[..., Awaitable[Any]]) -> None:
+    def __init__(
+        self,
+        endpoint: SSEEndpoint,
+        request: Request,
+        call: Callable[..., Awaitable[Any]],
+        position: Callable[[], str | None],
+    ) -> None:
         self._endpoint = endpoint
         self._request = request
         self._call = call
+        self._position = position
 
     async def ping_frame(self) -> bytes:
-        return self._frame(await resolve(self._endpoint.ping_message(self._request)))
+        ping = await resolve(self._endpoint.ping_message(self._request))
+        position = self._position()
+        if position is not None:
+            event = as_event(ping, self._endpoint.event_class)
+            ping = event if event.id is not None else event.replace(id=position)
+        return self._frame(ping)
 
     async def last_frame(self, reason: CloseReason, error: BaseException | None) -> bytes | None:
         endpoint, event = self._endpoint, None
@@ -377,10 +393,12 @@ def last_event_id(scope: Scope) -> str | None:
     return QueryParams(scope["query_string"]).get("lastEventId") if scope.get("query_string") else None
 
 
-def has_body(request: Request) -> bool:
+def has_body(scope: Scope) -> bool:
     """Tell whether the client sends a body (RFC 9112, 6.3)."""
-    headers = request.headers
-    return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
+    return any(
+        name == b"transfer-encoding" or (name == b"content-length" and value != b"0")
+        for name, value in scope["headers"]
+    )
 
 
 async def resolve(result: Any) -> Any:

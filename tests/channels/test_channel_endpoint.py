@@ -198,6 +198,25 @@ async def test_pings_come_on_a_silent_channel() -> None:
         await stream.expect("after the ping")
 
 
+async def test_a_ping_tells_how_far_the_log_has_come() -> None:
+    """Else a client of a silent channel would come back with an id that the log has long forgotten."""
+    endpoint = news(broker_options={"history": 3})
+    async with client_of(endpoint) as client:
+        stream = await client.stream("/")
+        await stream.next_comment()
+        opened_at = stream.last_event_id
+        for number in range(20):
+            await endpoint.broker.publish("other", str(number))
+        await stream.next_comment()
+        assert stream.last_event_id != opened_at
+        stream.disconnect()
+        await stream.closed()
+        await endpoint.broker.publish("news", "missed")
+        async with client.reconnect(stream) as again:
+            await again.expect("missed")
+        await stream.aclose()
+
+
 async def test_a_drained_channel_stream_says_farewell() -> None:
     """Shutdown is the same for every endpoint."""
     endpoint = news()
