@@ -268,3 +268,47 @@ async def test_a_missing_broker_is_an_error_before_the_response() -> None:
         with pytest.raises(ConfigurationError, match=r"Lost\.broker is not set"):
             await client.stream("/")
     assert ended == [CloseReason.ERROR]
+
+
+async def test_one_stalled_client_among_a_thousand_holds_nothing_up() -> None:
+    """The others get every event in order, and what the stalled one holds is bounded by the log."""
+    endpoint = news(broker_options={"history": 50}, send_timeout=None, ping_interval=None)
+    clients, events = 1000, 200
+    counts = [0] * clients
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+    ended = anyio.Event()
+
+    def receiver(number: int) -> Any:
+        async def send(message: Any) -> None:
+            body = message.get("body", b"")
+            if number == 0 and b"data: " in body:
+                await anyio.sleep_forever()
+            for line in body.splitlines():
+                if line.startswith(b"data: "):
+                    assert int(line[6:]) == counts[number]
+                    counts[number] += 1
+
+        return send
+
+    async def receive() -> Any:
+        await ended.wait()
+        return {"type": "http.disconnect"}
+
+    async def serve(number: int) -> None:
+        await endpoint(scope, receive, receiver(number))
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(clients):
+            tasks.start_soon(serve, number)
+        while endpoint.broker.health().subscriptions < clients:
+            await anyio.sleep(0.01)
+        for event in range(events):
+            await endpoint.broker.publish("news", str(event))
+            if event % 20 == 19:
+                await anyio.sleep(0.01)
+        while min(counts[1:]) < events:
+            await anyio.sleep(0.01)
+        assert counts == [0, *[events] * (clients - 1)]
+        [channel] = endpoint.broker._log.channels.values()
+        assert channel.end - channel.first == 50
+        ended.set()
