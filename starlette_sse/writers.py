@@ -26,6 +26,7 @@ class FrameWriter:
         "_loop",
         "_next",
         "_plain_send",
+        "_prefix",
         "_send",
         "_time",
         "_unfinished",
@@ -42,6 +43,7 @@ class FrameWriter:
         self.on_gone = on_gone
         self._next: Waiter | None = None
         self._plain_send: Any = None
+        self._prefix = b""
         self._unfinished: Resumed | None = None
         self.bytes_sent = 0
         self.last_write = self._time()
@@ -61,9 +63,12 @@ class FrameWriter:
         self.sending_since = self._time()
         try:
             await self._send(start)
-            if opening:
+            self.bytes_sent += len(opening)
+            if self._next is not None:
+                # A frame is ready already: both leave in one send.
+                self._prefix = opening
+            elif opening:
                 await self._send({"type": "http.response.body", "body": opening, "more_body": True})
-                self.bytes_sent += len(opening)
         except OSError as exc:
             self.on_gone(exc)
         finally:
@@ -86,6 +91,8 @@ class FrameWriter:
         For who writes so often that a coroutine more counts; others :meth:`write`.
         """
         self.sending_since = self.last_write = self._time()
+        if self._prefix:
+            frame, self._prefix = self._prefix + frame, b""
         return self._send({"type": "http.response.body", "body": frame, "more_body": more})
 
     def end(self) -> None:

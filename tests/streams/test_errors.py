@@ -304,8 +304,7 @@ async def test_an_error_of_send_that_is_no_sign_of_a_client_that_has_gone_is_rep
         observers = (witness,)
 
     async def send(message: Any) -> None:
-        if message["type"] == "http.response.body":
-            raise TypeError("a middleware's mistake")
+        raise TypeError("a middleware's mistake")
 
     scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
     with pytest.raises(TypeError, match="a middleware's mistake"):
