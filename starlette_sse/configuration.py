@@ -165,7 +165,9 @@ def encoder_of(endpoint: Any) -> Callable[[Any], bytes]:
 
 def any_encoder_of(endpoint: Any) -> Callable[[Any], bytes]:
     """Return the function from what ``events()`` yields to a frame of any size."""
-    sep, event_class = endpoint.sep, endpoint.event_class
+    # CR LF is what events are encoded with unless told otherwise.
+    sep = None if endpoint.sep == "\r\n" else endpoint.sep
+    event_class = endpoint.event_class
 
     def encode(item: Any) -> bytes:
         if isinstance(item, ServerSentEvent):

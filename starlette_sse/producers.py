@@ -129,6 +129,7 @@ class Producer:
         advance, encode, writer, on_sent = self._iterator.__anext__, self._encode, self._writer, self._on_sent
         pulling, delivering = Phase.PULLING, Phase.DELIVERING
         last_turn = check_at = 0.0
+        produced = 0
         while not self._stopping:
             self._phase = pulling
             try:
@@ -146,10 +147,11 @@ class Producer:
                 writer.on_gone(exc)
             finally:
                 writer.end()
-            self.produced += 1
+            produced += 1
+            self.produced = produced
             if on_sent is not None:
                 on_sent(len(frame))
-            if writer.last_write >= check_at or not self.produced & MOST_EVENTS:
+            if writer.last_write >= check_at or not produced & MOST_EVENTS:
                 check_at = writer.last_write + LONGEST_TURN
                 this_turn = self._loop.turn(writer.last_write)
                 # Neither the iterator nor send has waited; other tasks of the loop must run all the same.
