@@ -8,9 +8,9 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, sync_playwright
 
+from tests.chromium import FLAGS
 from tests.conftest import require
 from tests.example_app.board import Board, serving
-from tests.example_app.conftest import FLAGS
 
 SCREENS = {"desktop": (1280, 1580), "phone": (390, 1900)}
 TALK = [

@@ -16,9 +16,9 @@ from starlette_sse import Broker
 from starlette_sse.decoding import EventDecoder
 from tests.broker import redis_server
 from tests.broker.redis_server import RedisServer
+from tests.chromium import FLAGS
 from tests.conftest import require
 from tests.servers.processes import ROOT, free_port, running
-from tests.servers.test_browser import FLAGS
 
 pytestmark = pytest.mark.anyio
 

@@ -7,20 +7,10 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Browser, BrowserContext, sync_playwright
 
+from tests.chromium import FLAGS
 from tests.conftest import require
 from tests.example_app.board import Board, serving
 from tests.servers.processes import Program
-
-#: Without these, Chromium needs a user namespace, a graphics card and its maker's hosts.
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 # By module: while Playwright's synchronous side is in use, no other event loop can run in this thread.

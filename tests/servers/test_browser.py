@@ -12,23 +12,13 @@ import anyio
 import pytest
 from playwright.async_api import Page, async_playwright
 
+from tests.chromium import FLAGS
 from tests.conftest import require
 from tests.servers.apps import AppServer, address, serving
 from tests.servers.kinds import KINDS
 from tests.servers.processes import free_port
 
 pytestmark = pytest.mark.anyio
-
-# Without these, Chromium needs a user namespace, a graphics card and its maker's hosts.
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 LISTEN = """
 ([url, types]) => {

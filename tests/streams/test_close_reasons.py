@@ -10,7 +10,7 @@ import pytest
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from starlette_sse import CloseReason, ServerSentEvent, SSEEndpoint
+from starlette_sse import CloseReason, SSEEndpoint
 from starlette_sse.testing import Ending
 from tests.streams.apps import Noting, serve
 
@@ -223,13 +223,3 @@ async def test_a_second_reason_changes_nothing() -> None:
         client.drain()
         stream.disconnect()
     assert Short.notes == ["connected", CloseReason.FINISHED]
-
-
-def test_the_farewell_can_be_chosen() -> None:
-    """Hooks need no ``super()``: the class takes any event for its farewell."""
-
-    class Polite(SSEEndpoint):
-        async def on_drain(self, request: Request) -> ServerSentEvent:
-            return ServerSentEvent("bye", event="farewell")
-
-    assert Polite.on_drain is not SSEEndpoint.on_drain
