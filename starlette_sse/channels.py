@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Iterable
 from functools import partial
 from typing import Any, Literal
 
@@ -12,11 +11,12 @@ from starlette.requests import Request
 
 from starlette_sse.attributes import check_choice
 from starlette_sse.broker import Broker, Subscription
-from starlette_sse.draining import Domain
-from starlette_sse.endpoints import SSEEndpoint
+from starlette_sse.configuration import Configuration
+from starlette_sse.endpoints import Answer, SSEEndpoint
 from starlette_sse.events import ServerSentEvent
 from starlette_sse.exceptions import BrokerUnavailableError, ConfigurationError
 from starlette_sse.limits import BROKER_AWAY
+from starlette_sse.sources import FrameSource
 
 __all__ = ["ChannelEndpoint"]
 
@@ -68,31 +68,30 @@ class ChannelEndpoint(SSEEndpoint):
         # On a channel that is silent for long, the client's id stays one that the log can resume behind.
         return None if self._subscription is None else self._subscription.resume_id
 
-    def _frame_source(self, request: Request) -> AbstractAsyncContextManager[Any]:
-        return self._subscribed(request)
-
-    def _opening(self, source: Subscription) -> ServerSentEvent:
+    def _opening(self, configuration: Configuration) -> bytes:
         # An id without data is a position, so that a client that has seen no event can resume too.
-        return self.event_class(comment="open", retry=self.retry, id=source.resume_id)
+        return ServerSentEvent(comment="open", retry=self.retry, id=self._position()).encode(self.sep)
 
-    @asynccontextmanager
-    async def _subscribed(self, request: Request) -> AsyncIterator[Subscription]:
-        broker = getattr(self, "broker", None)
+    async def _prepare(self, request: Request) -> Answer:
+        try:
+            return await super()._prepare(request)
+        except BrokerUnavailableError:
+            return self._refusal(request, BROKER_AWAY)
+
+    async def _subscribe(self, request: Request) -> FrameSource:
+        broker: Broker | None = getattr(self, "broker", None)
         if broker is None:
             raise ConfigurationError(f"{type(self).__qualname__}.broker is not set; give it a Broker")
         names: Any = self.channels
         if callable(names):
             names = await self._call("channels", request)
         snapshot = None if type(self).snapshot is ChannelEndpoint.snapshot else partial(self.snapshot, request)
-        async with broker.subscribe(names, self.last_event_id, on_lag=self.on_lag, snapshot=snapshot) as subscription:
-            self._subscription = subscription
-            try:
-                yield subscription
-            finally:
-                self._subscription = None
+        subscription = broker.subscribe(names, self.last_event_id, on_lag=self.on_lag, snapshot=snapshot)
+        self._subscription = await subscription.enter()
+        return subscription
 
-    async def _run_stream(self, request: Request, domain: Domain) -> None:
-        try:
-            await super()._run_stream(request, domain)
-        except BrokerUnavailableError:
-            await self._refuse(request, BROKER_AWAY)
+    def _release(self) -> None:
+        if self._subscription is not None:
+            self._subscription.leave()
+            self._subscription = None
+        super()._release()

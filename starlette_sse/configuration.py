@@ -64,6 +64,7 @@ class Configuration:
     settings: StreamSettings
     headers: Headers
     limit: StreamLimit | None
+    opening: bytes
     encode: Callable[[Any], bytes]
 
     @classmethod
@@ -80,12 +81,11 @@ class Configuration:
         return cls(
             methods=methods,
             allow=(*sorted(methods - set(VERBS)), *verbs, "HEAD"),
-            sync_hooks=frozenset(
-                hook for hook in AWAITED_HOOKS if not iscoroutinefunction(getattr(endpoint, hook, None))
-            ),
+            sync_hooks=sync_hooks_of(endpoint),
             settings=settings_of(endpoint),
             headers=Headers(endpoint.headers),
             limit=limit_of(endpoint),
+            opening=opening_of(endpoint),
             encode=encoder_of(endpoint),
         )
 
@@ -94,10 +94,11 @@ class Configuration:
 
         :raises ConfigurationError: one of those cannot work.
         """
-        own = CHECKS.keys() & vars(endpoint).keys()
-        if not own and "event_class" not in vars(endpoint):
+        own = vars(endpoint)
+        # Asked for each stream, and almost always true.
+        if CHECKS.keys().isdisjoint(own) and "event_class" not in own:
             return self
-        for name in own:
+        for name in CHECKS.keys() & own.keys():
             check_own(endpoint, name)
         return Configuration(
             methods=self.methods,
@@ -106,6 +107,7 @@ class Configuration:
             settings=settings_of(endpoint),
             headers=Headers(endpoint.headers),
             limit=self.limit,
+            opening=opening_of(endpoint),
             encode=encoder_of(endpoint),
         )
 
@@ -142,6 +144,11 @@ def check_own(endpoint: Any, name: str) -> None:
     if name in PER_CLASS:
         raise ConfigurationError(f"{where} was set too late: it decides before there is a stream; set it on the class")
     CHECKS[name](where, getattr(endpoint, name))
+
+
+def opening_of(endpoint: Any) -> bytes:
+    """Return the frame that opens a stream, so that its client sees at once that it is open."""
+    return ServerSentEvent(comment="open", retry=endpoint.retry).encode(endpoint.sep)
 
 
 def encoder_of(endpoint: Any) -> Callable[[Any], bytes]:

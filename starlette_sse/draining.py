@@ -18,6 +18,12 @@ import anyio
 
 from starlette_sse.eventloop import EventLoop, call_signal_handler, current_event_loop
 
+try:
+    # The public one spends 3 us on an enum that it throws away, and it is asked for each stream.
+    from _signal import getsignal  # type: ignore[import-not-found]
+except ImportError:  # pragma: no cover - another Python than CPython
+    from signal import getsignal
+
 __all__ = ["Domain", "Drainable", "domain_of", "drain", "lifespan", "streams_by_loop"]
 
 #: Where :func:`lifespan` leaves its :class:`Domain` in the ASGI scope's ``state``.
@@ -155,7 +161,7 @@ class Process:
     def install(self) -> None:
         """Chain the handler over one that took its place since the last stream began."""
         # Servers handle both signals or none, so one look will do, as this is asked for each stream.
-        if isinstance(signal.getsignal(signal.SIGTERM), ChainedHandler):
+        if isinstance(getsignal(signal.SIGTERM), ChainedHandler):
             return
         with self._lock:
             self._install()
@@ -178,7 +184,7 @@ class Process:
         if threading.current_thread() is not threading.main_thread():
             return
         for signum in self.SIGNALS:
-            handler = signal.getsignal(signum)
+            handler = getsignal(signum)
             if chainable(handler):
                 signal.signal(signum, ChainedHandler(handler))
                 self.installations += 1
@@ -187,7 +193,7 @@ class Process:
         if threading.current_thread() is not threading.main_thread():
             return
         for signum in self.SIGNALS:
-            handler = signal.getsignal(signum)
+            handler = getsignal(signum)
             while isinstance(handler, ChainedHandler):
                 handler = handler.previous
                 signal.signal(signum, handler)

@@ -6,12 +6,12 @@ import inspect
 import random
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import cached_property, partial
 from typing import Any, ClassVar, Literal
 
 import anyio
 import structlog
+from anyio.lowlevel import checkpoint
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import QueryParams
 from starlette.endpoints import HTTPEndpoint
@@ -27,10 +27,14 @@ from starlette_sse.events import ServerSentEvent, as_event, as_frame
 from starlette_sse.exceptions import ConfigurationError
 from starlette_sse.limits import DRAINING, Refusal, StreamRefusedError, refuse
 from starlette_sse.observers import CloseReason, Observer, StreamIdentity, StructlogObserver
+from starlette_sse.sources import FrameSource
 from starlette_sse.streams import Stream
 from starlette_sse.threads import as_async_iterator
 
 __all__ = ["SSEEndpoint"]
+
+Answer = Callable[[], Awaitable[object]]
+"""What is left to do for a request."""
 
 #: Reconnections per second that a drained or rotated fleet of clients is spread to.
 RECONNECTS_PER_SECOND = 200
@@ -118,6 +122,7 @@ class SSEEndpoint(HTTPEndpoint):
         #: Names this stream in the log and in its error event.
         self.connection_id = secrets.token_hex(8)
         self._client_key = ""
+        self._holds_place = False
         self._stream: Stream | None = None
 
     # Hooks
@@ -208,11 +213,20 @@ class SSEEndpoint(HTTPEndpoint):
 
     async def dispatch(self) -> None:
         """Answer the request by its method."""
-        method, configuration = self.scope["method"], self._configuration
         request = Request(self.scope, self.receive, self.send)
-        if method in configuration.methods:
-            await self._admit(request)
-        elif method == "HEAD":
+        if self.scope["method"] not in self._configuration.methods:
+            await self._answer_without_stream(request)
+            return
+        try:
+            # Whatever waits here waits as long as the stream lives, so what comes before it is over by then.
+            answer = await self._prepare(request)
+            await answer()
+        finally:
+            self._release()
+
+    async def _answer_without_stream(self, request: Request) -> None:
+        method, configuration = self.scope["method"], self._configuration
+        if method == "HEAD":
             await self._answer_head(request)
         elif method in configuration.allow:
             super().__init__(self.scope, self.receive, self.send)
@@ -233,90 +247,86 @@ class SSEEndpoint(HTTPEndpoint):
         await self.send(self._configuration.headers.start(self.scope))
         await self.send({"type": "http.response.body", "body": b""})
 
-    async def _admit(self, request: Request) -> None:
+    async def _prepare(self, request: Request) -> Answer:
+        """Return what answers the request: a stream that is ready to run, or what is sent in its place."""
         domain, limit = domain_of(self.scope), self._configuration.limit
         if domain.draining:
-            await self._refuse(request, DRAINING)
-            return
+            return self._refusal(request, DRAINING)
         self._client_key = self.client_key(request)
-        if limit is None:
-            await self._connect(request, domain)
-        else:
+        if limit is not None:
             try:
-                with limit.place(self._client_key):
-                    await self._connect(request, domain)
+                limit.take(self._client_key)
             except StreamRefusedError as exc:
-                await self._refuse(request, exc.refusal, exc.wait)
-
-    async def _refuse(self, request: Request, refusal: Refusal, wait: float = 0.0) -> None:
-        for observer in self.observers:
-            observer.rejected(type(self).__qualname__, request.url.path, refusal.reason)
-        response = refuse(request, refusal, wait=wait, headers=self.headers)
-        await response(self.scope, self.receive, self.send)
-
-    async def _connect(self, request: Request, domain: Domain) -> None:
+                return self._refusal(request, exc.refusal, exc.wait)
+            self._holds_place = True
         await self._call("authorize", request)
         if has_body(self.scope):
             # While the stream runs only its listener may receive, so hooks find the body read.
             try:
                 await request.body()
             except ClientDisconnect:
-                return
+                return checkpoint
         response = await self._call("on_connect", request)
         if response is None:
-            await self._run_stream(request, domain)
-        elif callable(response):
-            await response(self.scope, self.receive, self.send)
-        else:
-            name = type(self).__qualname__
-            raise ConfigurationError(f"{name}.on_connect must return None or a Response, not {response!r}")
+            return await self._prepare_stream(request, domain)
+        if callable(response):
+            return partial(response, self.scope, self.receive, self.send)
+        name = type(self).__qualname__
+        raise ConfigurationError(f"{name}.on_connect must return None or a Response, not {response!r}")
 
-    async def _run_stream(self, request: Request, domain: Domain) -> None:
-        hooks = EndpointHooks(self, request, self._call, self._position)
+    def _refusal(self, request: Request, refusal: Refusal, wait: float = 0.0) -> Answer:
+        for observer in self.observers:
+            observer.rejected(type(self).__qualname__, request.url.path, refusal.reason)
+        response = refuse(request, refusal, wait=wait, headers=self.headers)
+        return partial(response, self.scope, self.receive, self.send)
+
+    async def _prepare_stream(self, request: Request, domain: Domain) -> Answer:
+        hooks = EndpointHooks(self, request)
         try:
             configuration = self._configuration.of_instance(self)
-            async with self._frame_source(request) as source:
-                self._stream = stream = Stream(
-                    hooks,
-                    self._identity(),
-                    configuration.settings,
-                    self.receive,
-                    self.send,
-                    domain=domain,
-                    observers=self.observers,
-                    encode=configuration.encode,
-                )
-                start, opening = configuration.headers.start(self.scope), self._opening(source).encode(self.sep)
-                if source is None:
-                    await stream.run(start, opening, events=partial(self._iterate, request))
-                else:
-                    await stream.run(start, opening, source=source)
+            source = await self._subscribe(request)
+            kind, path = type(self), self.scope.get("path", "")
+            self._stream = stream = Stream(
+                hooks,
+                StreamIdentity(self.connection_id, kind.__qualname__, path, self._client_key, kind),
+                configuration.settings,
+                self.receive,
+                self.send,
+                domain=domain,
+                observers=self.observers,
+                encode=configuration.encode,
+                source=source,
+            )
+            start, opening = configuration.headers.start(self.scope), self._opening(configuration)
         except BaseException as exc:
-            if self._stream is None:
-                await self._never_opened(hooks, exc)
+            await self._never_opened(hooks, exc)
             raise
-        finally:
-            self._stream = None
-
-    def _identity(self) -> StreamIdentity:
-        kind = type(self)
-        return StreamIdentity(self.connection_id, kind.__qualname__, self.scope.get("path", ""), self._client_key, kind)
+        events = partial(self._iterate, request) if source is None else None
+        return partial(stream.run, start, opening, events=events)
 
     async def _never_opened(self, hooks: EndpointHooks, error: BaseException) -> None:
         reason = CloseReason.ERROR if isinstance(error, Exception) else CloseReason.CANCELLED
         with anyio.move_on_after(self.cleanup_timeout, shield=True):
             await hooks.stream_closed(reason)
 
-    def _frame_source(self, request: Request) -> AbstractAsyncContextManager[Any]:
-        """Return a block that gives where frames come from; None: from :meth:`events`."""
-        return nullcontext()
+    async def _subscribe(self, request: Request) -> FrameSource | None:
+        """Return where frames come from, which :meth:`_release` leaves; None: from :meth:`events`."""
+        return None
+
+    def _release(self) -> None:
+        """Let go of what was taken for the stream; called once for each request that could have had one."""
+        self._stream = None
+        if self._holds_place and self._configuration.limit is not None:
+            self._holds_place = False
+            self._configuration.limit.give_back(self._client_key)
 
     def _position(self) -> str | None:
         """Return the id of a position that a ping may tell the client."""
         return None
 
-    def _opening(self, source: Any) -> ServerSentEvent:
-        return self.event_class(comment="open", retry=self.retry)
+    def _opening(self, configuration: Configuration) -> bytes:
+        """Return the first bytes of the body."""
+        return configuration.opening
 
     def _iterate(self, request: Request) -> AsyncIterator[Any]:
         return as_async_iterator(self.events(request), f"{type(self).__qualname__}.events()")
@@ -331,23 +341,15 @@ class SSEEndpoint(HTTPEndpoint):
 class EndpointHooks:
     """Answers what a stream asks by the hooks of its endpoint."""
 
-    __slots__ = ("_call", "_endpoint", "_position", "_request")
+    __slots__ = ("_endpoint", "_request")
 
-    def __init__(
-        self,
-        endpoint: SSEEndpoint,
-        request: Request,
-        call: Callable[..., Awaitable[Any]],
-        position: Callable[[], str | None],
-    ) -> None:
+    def __init__(self, endpoint: SSEEndpoint, request: Request) -> None:
         self._endpoint = endpoint
         self._request = request
-        self._call = call
-        self._position = position
 
     async def ping_frame(self) -> bytes:
         ping = await resolve(self._endpoint.ping_message(self._request))
-        position = self._position()
+        position = self._endpoint._position()  # noqa: SLF001 - this class is the endpoint's other half
         if position is not None:
             event = as_event(ping, self._endpoint.event_class)
             ping = event if event.id is not None else event.replace(id=position)
@@ -356,17 +358,17 @@ class EndpointHooks:
     async def last_frame(self, reason: CloseReason, error: BaseException | None) -> bytes | None:
         endpoint, event = self._endpoint, None
         if reason is CloseReason.DRAINING:
-            event = await self._call("on_drain", self._request)
+            event = await self._call("on_drain")
         elif reason is CloseReason.LIFETIME:
             event = endpoint.come_back("lifetime is over")
         elif error is not None and reason in (CloseReason.ERROR, CloseReason.UNAUTHORIZED):
-            event = await self._call("on_error", self._request, error)
+            event = await self._call("on_error", error)
             if event is None:
                 return None
         return b"" if event is None else self._frame(event)
 
     async def reauthorize(self) -> None:
-        await self._call("authorize", self._request)
+        await self._call("authorize")
 
     def drain_begins(self) -> None:
         """The endpoint is asked for its farewell when the stream ends."""
@@ -376,7 +378,10 @@ class EndpointHooks:
         return getattr(self._endpoint.on_disconnect, "__func__", None) is not SSEEndpoint.on_disconnect
 
     async def stream_closed(self, reason: CloseReason) -> None:
-        await self._call("on_disconnect", self._request, reason)
+        await self._call("on_disconnect", reason)
+
+    async def _call(self, hook: str, *args: Any) -> Any:
+        return await self._endpoint._call(hook, self._request, *args)  # noqa: SLF001
 
     def _frame(self, event: Any) -> bytes:
         return as_frame(event, self._endpoint.sep, self._endpoint.event_class)

@@ -25,8 +25,7 @@ import math
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -169,25 +168,30 @@ class StreamLimit:
         with self._lock:
             return self._clients.copy()
 
-    @contextmanager
-    def place(self, client: str) -> Iterator[None]:
-        """Hold a place for the block.
+    def take(self, client: str) -> None:
+        """Take a place, which :meth:`give_back` returns.
 
-        :raises StreamRefusedError: the client is not let in.
+        :raises StreamRefusedError: the client is not let in; then nothing is taken.
         """
-        self._take(client)
-        try:
-            self._tell()
-            yield
-        finally:
-            self._give_back(client)
-            self._tell()
+        self._count_in(client)
+        self._tell()
+
+    def give_back(self, client: str) -> None:
+        """Return a place."""
+        with self._lock:
+            self._open -= 1
+            left = self._clients[client] - 1
+            if left:
+                self._clients[client] = left
+            else:
+                del self._clients[client]
+        self._tell()
 
     def _tell(self) -> None:
         if self.on_change is not None:
             self.on_change()
 
-    def _take(self, client: str) -> None:
+    def _count_in(self, client: str) -> None:
         elsewhere = self.elsewhere
         total, by_client = (0, 0) if elsewhere is None else (elsewhere.total, elsewhere.held(client))
         with self._lock:
@@ -200,15 +204,6 @@ class StreamLimit:
                 self._rate.take(client)
             self._open += 1
             self._clients[client] = held + 1
-
-    def _give_back(self, client: str) -> None:
-        with self._lock:
-            self._open -= 1
-            left = self._clients[client] - 1
-            if left:
-                self._clients[client] = left
-            else:
-                del self._clients[client]
 
 
 def refuse(

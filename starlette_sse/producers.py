@@ -10,9 +10,6 @@ from collections.abc import AsyncIterator, Callable
 from enum import Enum, auto
 from typing import Any
 
-import anyio
-from anyio.lowlevel import checkpoint
-
 from starlette_sse.eventloop import EventLoop, Shelter
 from starlette_sse.writers import FrameWriter
 
@@ -99,7 +96,7 @@ class Producer:
                     exhausted = await self._pull_all()
                 except BaseException as exc:  # noqa: BLE001 - sorted out by what it holds
                     exhausted = False
-                    self.error = genuine(exc)
+                    self.error = genuine(exc, self._loop.cancelled)
                 self._phase = Phase.CLOSING
                 if not exhausted:
                     self._on_moved(self)
@@ -156,7 +153,7 @@ class Producer:
                 this_turn = self._loop.turn(writer.last_write)
                 # Neither the iterator nor send has waited; other tasks of the loop must run all the same.
                 if this_turn == last_turn:
-                    await checkpoint()
+                    await self._loop.checkpoint()
                 last_turn = this_turn
         return False
 
@@ -173,20 +170,20 @@ class Producer:
         try:
             await close()
         except BaseException as exc:  # noqa: BLE001 - sorted out by what it holds
-            self.error = self.error or genuine(exc)
+            self.error = self.error or genuine(exc, self._loop.cancelled)
 
 
 def forget(producer: Producer) -> None:
     """Take the place of a callback into an object that ends, so that they don't keep each other."""
 
 
-def genuine(error: BaseException) -> BaseException | None:
+def genuine(error: BaseException, cancelled: type[BaseException]) -> BaseException | None:
     """Return what is left of ``error`` without being stopped: cancellation, and ``GeneratorExit`` in a group.
 
     An async generator that holds a task group open across a ``yield`` answers ``aclose()`` with a group of its
     ``GeneratorExit`` and what its tasks raised.
     """
-    stopped = (GeneratorExit, anyio.get_cancelled_exc_class())
+    stopped = (GeneratorExit, cancelled)
     if isinstance(error, BaseExceptionGroup):
         return bare(error.split(stopped)[1])
     return None if isinstance(error, stopped) else error

@@ -26,6 +26,10 @@ class FrameSource(Protocol):
         """Make a waiting :meth:`pull` return."""
 
     @property
+    def resting(self) -> bool:
+        """Whether a :meth:`pull` waits that :meth:`wake` will make return."""
+
+    @property
     def has_more(self) -> bool:
         """Whether :meth:`pull` would not wait."""
 
@@ -37,7 +41,7 @@ class FrameSource(Protocol):
 class NoFrames:
     """The frame source of a stream whose events come from an iterator: it only wakes the server's task."""
 
-    __slots__ = ("_waiter", "delivered", "wake")
+    __slots__ = ("_waiter", "delivered", "resting", "wake")
 
     has_more = False
 
@@ -45,9 +49,14 @@ class NoFrames:
         self._waiter = waiter
         self.wake = waiter.wake
         self.delivered = 0
+        self.resting = False
 
     async def pull(self) -> bytes:
-        await self._waiter.wait()
+        self.resting = True
+        try:
+            await self._waiter.wait()
+        finally:
+            self.resting = False
         return b""
 
     def take(self) -> bytes:

@@ -12,7 +12,6 @@ from functools import partial
 from typing import Any
 
 import anyio
-from anyio.lowlevel import checkpoint
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive, Send
 
@@ -91,6 +90,7 @@ class Stream:
         domain: Domain,
         observers: Sequence[Observer],
         encode: Callable[[Any], bytes],
+        source: FrameSource | None = None,
     ) -> None:
         self.identity = identity
         self._owner = owner
@@ -103,7 +103,7 @@ class Stream:
         self._loop = current_event_loop()
         self._writer = FrameWriter(self._loop, send, self._client_is_gone)
         self._deadlines = Deadlines(self._loop, settings, self._writer, self._on_due)
-        self._source: FrameSource = NoFrames(self._loop.waiter())
+        self._source: FrameSource = NoFrames(self._loop.waiter()) if source is None else source
         self._producer: Producer | None = None
         self._interruption = self._loop.interruption()
         self._beside: list[Alarm] = []
@@ -154,10 +154,10 @@ class Stream:
             return
         self._reason = reason
         self._error = error
-        if reason in ABRUPT:
-            self._interruption.interrupt()
-        else:
+        if reason not in ABRUPT:
             self._deadlines.grace_begins(self._patience(reason))
+        elif not self._source.resting:
+            self._interruption.interrupt()
         self._source.wake()
 
     def drain(self) -> None:
@@ -186,7 +186,6 @@ class Stream:
         opening: bytes,
         *,
         events: Callable[[], AsyncIterator[Any]] | None = None,
-        source: FrameSource | None = None,
         companion: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
         """Drive the stream until it is closed and cleaned up.
@@ -194,11 +193,9 @@ class Stream:
         :param start: the ``http.response.start`` message.
         :param opening: the first bytes of the body, may be empty.
         :param events: makes the iterator whose items are sent.
-        :param source: gives the frames that are sent, if there is no iterator.
         :param companion: runs beside the stream, which its error ends, and is cancelled when the stream ends.
         :raises Exception: what ended the stream, if the client was not told.
         """
-        self._source = source or self._source
         self._domain.join(self)
         try:
             async with self._loop.tasks() as tasks:
@@ -210,13 +207,14 @@ class Stream:
                         self._beside = [listen(self._receive, tasks, self._on_gone)]
                         if companion is not None:
                             self._beside.append(tasks.start(partial(self._accompany, companion)))
-                        await self._converse(start, opening)
+                        await self._open(start, opening)
+                        await self._converse()
                 except BaseException as exc:  # noqa: BLE001 - raised again after the cleanup
                     self._fail(exc)
                 await self._wind_up()
             if self._domain.draining:
                 # A cancellation that the cleanup was shielded from shows here.
-                await checkpoint()
+                await self._loop.checkpoint()
         except BaseException as exc:  # noqa: BLE001 - raised below
             self._interrupted = self._interrupted or exc
         finally:
@@ -238,10 +236,10 @@ class Stream:
 
     # While the stream is open
 
-    async def _converse(self, start: Message, opening: bytes) -> None:
+    async def _open(self, start: Message, opening: bytes) -> None:
         # What the producer's first step raises before the response starts has its real status.
         while self._producer is not None and not self._producer.begun:
-            await checkpoint()
+            await self._loop.checkpoint()
         if self._reason is CloseReason.ERROR:
             return
         self._deadlines.opening()
@@ -250,14 +248,18 @@ class Stream:
         self._deadlines.opened()
         for observer in self._observers:
             observer.opened(self)
+        if self._producer is None and self._writer.prepare_to_send_now():
+            self._source.notify(partial(Sprint.of(self._loop).add, self))
+
+    async def _converse(self) -> None:
         source, writer = self._source, self._writer
-        if self._producer is None and writer.prepare_to_send_now():
-            source.notify(partial(Sprint.of(self._loop).add, self))
         while self._reason is None:
             try:
                 frame = await source.pull()
             except SlowReaderError as exc:
                 self.end(CloseReason.SLOW_READER, exc)
+                return
+            if self.reason in ABRUPT:
                 return
             await writer.finish()
             if frame:
@@ -409,11 +411,34 @@ class Stream:
     async def _close_producer(self, producer: Producer) -> None:
         if not producer.done:
             producer.stop_delivery()
-            if await self._step(self._settings.cleanup_timeout, "events", lambda: self._closed(producer)):
+            if not await self._closes_within(self._settings.cleanup_timeout, producer):
                 producer.cut()
-                await self._step(CUT_MARGIN, "events", lambda: self._closed(producer))
+                await self._closes_within(CUT_MARGIN, producer)
         if producer.error not in (None, self._error, self._interrupted):
             self._report(producer.error, "events")
+
+    async def _closes_within(self, seconds: float | None, producer: Producer) -> bool:
+        deadline, over = self._deadline(seconds), False
+
+        def ring() -> None:
+            nonlocal over
+            over = True
+            self._source.wake()
+
+        alarm = self._loop.call_at(deadline, ring) if deadline < math.inf else None
+        try:
+            while not (producer.done or over):
+                await self._source.pull()
+        except BaseException as exc:  # noqa: BLE001 - raised again by run
+            self._interrupted = self._interrupted or exc
+            # A shield costs more than the rest of the wait, so it is raised for those that are cancelled.
+            return not await self._step(deadline - self._loop.time(), "events", lambda: self._closed(producer))
+        finally:
+            if alarm is not None:
+                alarm.cancel()
+        if over:
+            self._report_cut("events")
+        return not over
 
     async def _closed(self, producer: Producer) -> None:
         while not producer.done:
@@ -438,8 +463,11 @@ class Stream:
         except BaseException as exc:  # noqa: BLE001 - raised again by run
             self._interrupted = self._interrupted or exc
         if scope.cancelled_caught:
-            self._report(TimeoutError(f"{during} was cut by its time limit"), during)
+            self._report_cut(during)
         return scope.cancelled_caught
+
+    def _report_cut(self, during: str) -> None:
+        self._report(TimeoutError(f"{during} was cut by its time limit"), during)
 
     def _report(self, error: BaseException, during: str, *, propagates: bool = False) -> None:
         for observer in self._observers:

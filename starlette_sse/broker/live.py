@@ -43,10 +43,10 @@ class LiveReader(ABC):
         "_loop",
         "_notify",
         "_ready",
-        "_resting",
         "_seq",
         "_waiter",
         "delivered",
+        "resting",
     )
 
     _loop: EventLoop
@@ -63,8 +63,10 @@ class LiveReader(ABC):
         self._epoch, self._seq = "", 0
         # Off the live path: something waits that comes before the log's next events.
         self._aside = True
-        # Whether a reader waits, and whether nobody has told it yet that there is something.
-        self._resting = self._idle = False
+        #: Whether a reader waits that :meth:`wake` will make return.
+        self.resting = False
+        # Whether it waits, and nobody has told it yet that there is something.
+        self._idle = False
 
     async def pull(self) -> bytes:
         """Wait for frames and return those that are ready, joined, about 64 KiB at most.
@@ -85,7 +87,7 @@ class LiveReader(ABC):
 
         :returns: ``b""`` if nobody waits, or there is something that only :meth:`pull` can do.
         """
-        if not self._resting or self._aside or not self._ready:
+        if not self.resting or self._aside or not self._ready:
             return b""
         frame = self._take_ready()
         self._idle = not self.has_more
@@ -137,13 +139,13 @@ class LiveReader(ABC):
         """Take note that events have left the log before they were read."""
 
     async def _rest(self) -> None:
-        if self._resting:
+        if self.resting:
             raise BrokerError("two tasks read one subscription; subscribe once for each")
-        self._resting = self._idle = True
+        self.resting = self._idle = True
         try:
             await self._waiter.wait()
         finally:
-            self._resting = self._idle = False
+            self.resting = self._idle = False
 
     def _take_joined(self, cursor: Cursor) -> bytes:
         """Take what is ready of the only channel that has news."""

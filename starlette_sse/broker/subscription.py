@@ -84,6 +84,15 @@ class Subscription(LiveReader, AsyncIterator[Entry]):
     # Its life
 
     async def __aenter__(self) -> Self:
+        return await self.enter()
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.leave()
+
+    async def enter(self) -> Self:
+        """Begin to read, as ``async with`` does; :meth:`leave` must follow."""
         if self._entered:
             raise BrokerError("a subscription is entered once; subscribe again for another reader")
         self._loop = await self._admit()
@@ -97,15 +106,25 @@ class Subscription(LiveReader, AsyncIterator[Entry]):
         try:
             await self._backend.listen(self.channels)
         except BaseException:
-            self._leave()
+            self.leave()
             raise
         self._begin()
         return self
 
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._leave()
+    def leave(self) -> None:
+        """Read no more."""
+        self._stop_waiting()
+        self._log.subscribers.pop(self, None)
+        for cursor in self._cursors:
+            cursor.channel.readers -= 1
+            if not cursor.channel.readers:
+                self._backend.unlisten(cursor.channel.name)
+        # Without cycles all of it is freed at once.
+        self._cursors.clear()
+        self._notify = self._waiter.wake
+        self._backlog.clear()
+        self._failure = BrokerError("the subscription has ended")
+        self._aside = True
 
     @property
     def position(self) -> str:
@@ -201,20 +220,6 @@ class Subscription(LiveReader, AsyncIterator[Entry]):
     def _newest(self) -> Position:
         floors = [cursor.channel.floor or 0 for cursor in self._cursors]
         return Position(self._log.epoch, max(self._log.seen, *floors))
-
-    def _leave(self) -> None:
-        self._stop_waiting()
-        self._log.subscribers.pop(self, None)
-        for cursor in self._cursors:
-            cursor.channel.readers -= 1
-            if not cursor.channel.readers:
-                self._backend.unlisten(cursor.channel.name)
-        # Without cycles all of it is freed at once.
-        self._cursors.clear()
-        self._notify = self._waiter.wake
-        self._backlog.clear()
-        self._failure = BrokerError("the subscription has ended")
-        self._aside = True
 
     def _fall_behind(self) -> None:
         self._stop_waiting()

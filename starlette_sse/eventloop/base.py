@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -21,9 +21,9 @@ class Waiter(Protocol):
 
 
 class Alarm(Protocol):
-    """A callback set for a time."""
+    """Something that is going to happen: a callback set for a time, a task's end."""
 
-    def cancel(self) -> None: ...
+    def cancel(self) -> object: ...
 
 
 class Tasks(Protocol):
@@ -55,6 +55,9 @@ class Interruption(Protocol):
 
 class EventLoop(ABC):
     """The running event loop; get it by :func:`current_event_loop`."""
+
+    #: What a cancelled task gets.
+    cancelled: type[BaseException]
 
     def __init__(self) -> None:
         #: What belongs to this run of the loop and ends with it.
@@ -101,6 +104,10 @@ class EventLoop(ABC):
 
         :param now: the loop's time.
         """
+
+    @abstractmethod
+    def checkpoint(self) -> Awaitable[None]:
+        """Let other tasks run, and be cancelled here if that was asked for."""
 
     @abstractmethod
     def current_task(self) -> object:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
 from typing import Any, Self
 
@@ -41,52 +41,30 @@ class AsyncioWaiter:
 class AsyncioTasks:
     """Plain asyncio tasks: anyio's cost each stream several KiB and a quarter of its CPU time to connect."""
 
-    __slots__ = ("_ended", "_loop", "_running")
+    __slots__ = ("_loop", "_tasks")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._running: set[asyncio.Task[None]] | None = None
-        self._ended: asyncio.Future[None] | None = None
+        self._tasks: tuple[asyncio.Task[None], ...] = ()
 
     def start(self, function: Callable[[], Coroutine[Any, Any, None]]) -> Alarm:
         task = self._loop.create_task(function())
-        if self._running is None:
-            self._running = set()
-        self._running.add(task)
-        task.add_done_callback(self._settle)
-        return Cancellation(task)
+        self._tasks = (*self._tasks, task)
+        return task
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
         cancelled: asyncio.CancelledError | None = None
-        while self._running:
-            self._ended = self._loop.create_future()
-            try:
-                await self._ended
-            except asyncio.CancelledError as exc:
-                cancelled = exc
+        for task in self._tasks:
+            while not task.done():
+                try:
+                    await asyncio.wait((task,))
+                except asyncio.CancelledError as exc:
+                    cancelled = exc
         if cancelled is not None:
             raise cancelled
-
-    def _settle(self, task: asyncio.Task[None]) -> None:
-        running = self._running or set()
-        running.discard(task)
-        if self._ended is not None and not running and not self._ended.done():
-            self._ended.set_result(None)
-
-
-class Cancellation:
-    """Cancels a task."""
-
-    __slots__ = ("_task",)
-
-    def __init__(self, task: asyncio.Task[None]) -> None:
-        self._task = task
-
-    def cancel(self) -> None:
-        self._task.cancel()
 
 
 class AsyncioInterruption:
@@ -121,6 +99,8 @@ class AsyncioInterruption:
 
 class AsyncioEventLoop(EventLoop):
     """Asyncio's own futures and timer handles."""
+
+    cancelled = asyncio.CancelledError
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__()
@@ -160,6 +140,9 @@ class AsyncioEventLoop(EventLoop):
 
     def _end_turn(self) -> None:
         self._turn = None
+
+    def checkpoint(self) -> Awaitable[None]:
+        return asyncio.sleep(0)
 
     def current_task(self) -> object:
         return asyncio.current_task()

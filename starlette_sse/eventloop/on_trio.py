@@ -119,6 +119,8 @@ class ScheduledWatch:
 class TrioEventLoop(EventLoop):
     """Trio has no timer callbacks, so one system task serves every alarm of the run and ends with the last."""
 
+    cancelled = trio.Cancelled
+
     def __init__(self) -> None:
         super().__init__()
         self._token = trio.lowlevel.current_trio_token()
@@ -178,6 +180,9 @@ class TrioEventLoop(EventLoop):
 
     def _end_turn(self) -> None:
         self._turn = None
+
+    async def checkpoint(self) -> None:
+        await trio.lowlevel.checkpoint()
 
     def current_task(self) -> object:
         return trio.lowlevel.current_task()

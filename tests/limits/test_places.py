@@ -321,10 +321,11 @@ def test_threads_never_exceed_the_limit() -> None:
     def come_and_go(client: str) -> None:
         for _ in range(2000):
             try:
-                with limit.place(client):
-                    inside.append(client)
-                    most.append((len(inside), inside.count(client)))
-                    inside.remove(client)
+                limit.take(client)
+                inside.append(client)
+                most.append((len(inside), inside.count(client)))
+                inside.remove(client)
+                limit.give_back(client)
             except StreamRefusedError as exc:
                 refused.append(exc.refusal)
 

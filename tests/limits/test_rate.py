@@ -127,22 +127,23 @@ def test_a_flood_of_addresses_cannot_fill_the_memory(monkeypatch: pytest.MonkeyP
 def test_a_stream_that_is_refused_for_another_reason_takes_no_token() -> None:
     """A client that finds the process full is let in at once when there is a place."""
     limit = StreamLimit(1, None, ConnectRate(0.001, 1))
-    with limit.place("first"):
-        for _ in range(5):
-            with pytest.raises(StreamRefusedError, match="max_connections"), limit.place("second"):
-                pass
-    with limit.place("second"):
-        pass
+    limit.take("first")
+    for _ in range(5):
+        with pytest.raises(StreamRefusedError, match="max_connections"):
+            limit.take("second")
+    limit.give_back("first")
+    limit.take("second")
+    assert limit.by_client() == {"second": 1}
 
 
 def test_a_client_that_is_too_fast_takes_no_place() -> None:
     """What the rate refuses is not counted as open."""
     limit = StreamLimit(2, None, ConnectRate(0.001, 1))
-    with limit.place("a"):
-        pass
+    limit.take("a")
+    limit.give_back("a")
     for _ in range(5):
-        with pytest.raises(StreamRefusedError, match="connect_rate"), limit.place("a"):
-            pass
+        with pytest.raises(StreamRefusedError, match="connect_rate"):
+            limit.take("a")
     assert len(limit) == 0
 
 
