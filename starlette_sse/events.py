@@ -18,6 +18,7 @@ from starlette_sse.jsontext import dumps
 __all__ = ["JSONServerSentEvent", "ServerSentEvent", "as_event", "as_frame"]
 
 PARAMETERS = ("data", "event", "id", "retry", "comment", "sep")
+KNOWN = frozenset(PARAMETERS)
 FRAME = (bytes, bytearray, memoryview)
 MAPPING = (dict, Mapping)
 
@@ -136,14 +137,17 @@ class ServerSentEvent:
         """
         data, event, id_ = self._data, self._event, self._id
         if data is None:
-            text = "\r\n"
+            text = "\r\n" if id_ is None else f"id: {id_}\r\n\r\n"
         else:
             if "\n" in data:
                 data = data.replace("\n", "\r\ndata: ")
             # Always with the space: clients take one away, and a payload that starts with one would lose it.
-            text = f"data: {data}\r\n\r\n" if event is None else f"event: {event}\r\ndata: {data}\r\n\r\n"
-        if id_ is not None:
-            text = f"id: {id_}\r\n{text}"
+            if event is None:
+                text = f"data: {data}\r\n\r\n" if id_ is None else f"id: {id_}\r\ndata: {data}\r\n\r\n"
+            elif id_ is None:
+                text = f"event: {event}\r\ndata: {data}\r\n\r\n"
+            else:
+                text = f"id: {id_}\r\nevent: {event}\r\ndata: {data}\r\n\r\n"
         if self._rare is not None:
             comment, retry, own = self._rare
             if comment is not None:
@@ -225,12 +229,12 @@ def as_frame(item: Any, sep: str | None = None, event_class: type[ServerSentEven
 
 def from_mapping(fields: Mapping[Any, Any], event_class: type[ServerSentEvent]) -> ServerSentEvent:
     """Return the event whose parameters ``fields`` holds by name."""
-    for name in fields:
-        if name not in PARAMETERS:
-            raise InvalidEventError(
-                f"a mapping holds the fields of an event, and {name!r} is none of them ({', '.join(PARAMETERS)}); "
-                "if the mapping is the data, write ServerSentEvent(data=...)"
-            )
+    if not KNOWN.issuperset(fields):
+        unknown = next(name for name in fields if name not in KNOWN)
+        raise InvalidEventError(
+            f"a mapping holds the fields of an event, and {unknown!r} is none of them ({', '.join(PARAMETERS)}); "
+            "if the mapping is the data, write ServerSentEvent(data=...)"
+        )
     return event_class(**fields)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 from starlette.types import Message, Send
@@ -24,26 +24,28 @@ class FrameWriter:
 
     __slots__ = (
         "_loop",
-        "_next",
+        "_opening",
         "_plain_send",
-        "_prefix",
-        "_send",
         "_time",
         "_unfinished",
         "bytes_sent",
         "last_write",
+        "next",
         "on_gone",
+        "send",
         "sending_since",
     )
 
     def __init__(self, loop: EventLoop, send: Send, on_gone: Callable[[BaseException], None]) -> None:
         self._loop = loop
         self._time = loop.time
-        self._send = send
+        #: ASGI's ``send``, for who has the turn.
+        self.send = send
         self.on_gone = on_gone
-        self._next: Waiter | None = None
+        #: Who waits for its turn.
+        self.next: Waiter | None = None
         self._plain_send: Any = None
-        self._prefix = b""
+        self._opening = b""
         self._unfinished: Resumed | None = None
         self.bytes_sent = 0
         self.last_write = self._time()
@@ -52,7 +54,7 @@ class FrameWriter:
 
     def prepare_to_send_now(self) -> bool:
         """Tell whether :meth:`send_now` may be used from now on; call it once the response has started."""
-        self._plain_send = plain_send(self._send)
+        self._plain_send = plain_send(self.send)
         return self._plain_send is not None
 
     async def open(self, start: Message, opening: bytes) -> None:
@@ -62,13 +64,13 @@ class FrameWriter:
         """
         self.sending_since = self._time()
         try:
-            await self._send(start)
+            await self.send(start)
             self.bytes_sent += len(opening)
-            if self._next is not None:
+            if self.next is not None:
                 # A frame is ready already: both leave in one send.
-                self._prefix = opening
+                self._opening = opening
             elif opening:
-                await self._send({"type": "http.response.body", "body": opening, "more_body": True})
+                await self.send({"type": "http.response.body", "body": opening, "more_body": True})
         except OSError as exc:
             self.on_gone(exc)
         finally:
@@ -77,31 +79,29 @@ class FrameWriter:
 
     async def write(self, frame: bytes, *, more: bool = True) -> None:
         """Send ``frame``; the caller has waited for its :meth:`turn`."""
+        body = self.after_opening(frame)
+        self.sending_since = self.last_write = self._time()
         try:
-            await self.begin(frame, more)
+            await self.send({"type": "http.response.body", "body": body, "more_body": more})
             self.bytes_sent += len(frame)
         except Exception as exc:  # noqa: BLE001 - told to on_gone
             self.on_gone(exc)
         finally:
             self.end()
 
-    def begin(self, frame: bytes, more: bool = True) -> Awaitable[None]:
-        """Return the send of ``frame``, to be awaited at once and followed by :meth:`end` whatever happens.
-
-        For who writes so often that a coroutine more counts; others :meth:`write`.
-        """
-        self.sending_since = self.last_write = self._time()
-        if self._prefix:
-            frame, self._prefix = self._prefix + frame, b""
-        return self._send({"type": "http.response.body", "body": frame, "more_body": more})
+    def after_opening(self, frame: bytes) -> bytes:
+        """Return what is to be sent for ``frame``: what :meth:`open` has left, and counted, comes first."""
+        if self._opening:
+            frame, self._opening = self._opening + frame, b""
+        return frame
 
     def end(self) -> None:
         """Let the next one write."""
-        if self._next is None:
+        if self.next is None:
             self.sending_since = None
         else:
             # Handed over at once: a task that always has a frame ready would take the turn again first.
-            waiter, self._next = self._next, None
+            waiter, self.next = self.next, None
             self.sending_since = self._time()
             waiter.wake()
 
@@ -149,12 +149,12 @@ class FrameWriter:
         if self.sending_since is None:
             self.sending_since = self._time()
             return
-        self._next = waiter = self._loop.waiter()
+        self.next = waiter = self._loop.waiter()
         try:
             await waiter.wait()
         except BaseException:
-            if self._next is waiter:
-                self._next = None
+            if self.next is waiter:
+                self.next = None
             else:
                 self.end()
             raise
