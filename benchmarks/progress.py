@@ -1,4 +1,4 @@
-"""How far a measurement is, on the standard error."""
+"""How far a measurement is and about how long it will take, on the standard error."""
 
 from __future__ import annotations
 
@@ -30,10 +30,16 @@ class Progress:
         if self._shown:
             sys.stderr.write("\n")
 
+    def _left(self, seconds: float) -> str:
+        """Tell how long the rest takes if its steps are like those that are done."""
+        left = self._steps - self._done
+        return f", about {seconds / self._done * left:.0f} s left" if self._done and left else ""
+
     def _show(self, doing: str) -> None:
         if self._shown:
             full = WIDTH * self._done // max(1, self._steps)
             seconds = time.monotonic() - self._began
-            line = f"[{'#' * full}{'.' * (WIDTH - full)}] {self._done}/{self._steps} {seconds:4.0f} s  {doing}"
+            bar = f"[{'#' * full}{'.' * (WIDTH - full)}] {self._done}/{self._steps}"
+            line = f"{bar} {seconds:.0f} s{self._left(seconds)}  {doing}"
             sys.stderr.write(f"\r{line:100.100}")
             sys.stderr.flush()

@@ -65,3 +65,23 @@ async def test_a_server_that_dies_is_an_error_and_not_a_hang() -> None:
         server.kill()
         with pytest.raises(ServerError, match="raw: direct has died"):
             await server.tell("publish", count=1, size=1)
+
+
+def test_the_progress_tells_how_long_the_rest_takes(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a terminal, what is left is estimated by the steps that are done; there is nothing left in the end."""
+    now = 100.0
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    progress = Progress(3)
+    progress.step("first")
+    now += 10
+    progress.step("second")
+    progress.step("third")
+    progress.end()
+    first, second, third, end = capsys.readouterr().err.split("\r")[1:]
+    assert "left" not in first
+    assert "1/3 10 s, about 20 s left  second" in second
+    assert "2/3 10 s, about 5 s left  third" in third
+    assert "3/3 10 s  done" in end
