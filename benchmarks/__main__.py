@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.catalogue import missing
 from benchmarks.progress import Progress
-from benchmarks.report import as_json, machine, notes, table
+from benchmarks.report import absences, as_json, machine, notes, table
 from benchmarks.results import Result
 from benchmarks.rows import ROWS, Row, Scale, measure
 from benchmarks.servers import ServerOptions
@@ -23,20 +25,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_args(arguments)
     allow_many_files()
     scale = scale_of(options)
-    rows = [row for row in ROWS if (row.name in options.only if options.only else not row.extra)]
     served = ServerOptions(options.loop, options.http)
-    chosen = {row.name: contestants_of(row, quick=options.quick or options.tiny) for row in rows}
+    chosen, left_out = choose(options, scale)
+    names = list(dict.fromkeys(name for contestants in chosen.values() for name in contestants))
+    rows = [row for row in ROWS if chosen.get(row.name)]
     progress = Progress(sum(steps(row, chosen[row.name]) for row in rows) * options.runs)
     results: dict[str, tuple[Row, Result]] = {}
-    print(heading(served, options.runs))
+    print("\n".join([heading(served, options.runs, names), *absences(left_out)]), flush=True)
     for row in rows:
         result = measure(row, chosen[row.name], options.runs, scale, served, progress)
         results[row.name] = row, result
         print("\n" + table(row, result), flush=True)
     progress.end()
-    print("\n" + notes(list(dict.fromkeys(name for names in chosen.values() for name in names))))
+    print("\n" + notes(names, left_out))
     if options.json is not None:
-        options.json.write_text(json.dumps(as_json(results, served), indent=1) + "\n")
+        options.json.write_text(json.dumps(as_json(results, served, left_out), indent=1) + "\n")
     if options.plot is not None:
         from benchmarks.plot import draw
 
@@ -67,6 +70,28 @@ def scale_of(options: Any) -> Scale:
     return scale if options.connections is None else replace(scale, connections=options.connections)
 
 
+def choose(options: Any, scale: Scale) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """Return each row's contestants, and what cannot take part here with the reason."""
+    rows = wanted(options)
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    left_out = {
+        row.name: f"it needs {row.files(scale)} open files and {files} are allowed (see ulimit -Hn)"
+        for row in rows
+        if row.files(scale) > files
+    }
+    quick = options.quick or options.tiny
+    chosen = {row.name: contestants_of(row, quick=quick) for row in rows if row.name not in left_out}
+    absent = missing(dict.fromkeys(name for names in chosen.values() for name in names))
+    return {row: [name for name in names if name not in absent] for row, names in chosen.items()}, left_out | absent
+
+
+def wanted(options: Any) -> list[Row]:
+    """Return the rows that are asked for by name, or else those that are measured by default."""
+    if options.only:
+        return [row for row in ROWS if row.name in options.only]
+    return [row for row in ROWS if not row.extra and not (row.slow and options.quick)]
+
+
 def contestants_of(row: Row, *, quick: bool) -> list[str]:
     return [*row.contestants] if quick else [*row.contestants, *row.more]
 
@@ -75,8 +100,8 @@ def steps(row: Row, contestants: Sequence[str]) -> int:
     return 1 if row.in_process is not None else len(contestants)
 
 
-def heading(served: ServerOptions, runs: int) -> str:
-    told = machine(served)
+def heading(served: ServerOptions, runs: int, contestants: Sequence[str]) -> str:
+    told = machine(served, contestants)
     libraries = ", ".join(f"{name} {version}" for name, version in told["libraries"].items() if version)
     return (
         f"{told['processors']} x {told['processor']}, {told['system']}, load {told['load']:.1f}; "
@@ -92,4 +117,6 @@ def allow_many_files() -> None:
 
 
 if __name__ == "__main__":
+    # Whoever ends this ends the servers, too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     main()

@@ -9,8 +9,8 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from benchmarks.catalogue import CATALOGUE
 from benchmarks.clients import PATIENCE, Crowd, DeliveryError, percentile
-from benchmarks.contestants import CATALOGUE
 from benchmarks.results import Metrics
 from benchmarks.servers import Server
 
@@ -51,15 +51,16 @@ async def delivering(server: Server, *, connections: int, batch: int, rounds: in
     async with crowd_of(server) as crowd:
         opening = await connect(server, crowd, connections)
         await publish(server, crowd, batch, warm_up)
-        crowd_had, cpu, began = crowd.marks, server.cpu(), time.monotonic()
+        crowd_had, cpu, beside, began = crowd.marks, server.cpu(), server.cpu_beside(), time.monotonic()
         await publish(server, crowd, batch, rounds)
         wall = time.monotonic() - began
         await asyncio.sleep(SETTLE)
-        cpu = server.cpu() - cpu
+        cpu, beside_after = server.cpu() - cpu, server.cpu_beside()
         count = crowd.marks - crowd_had
         latencies = crowd.check(batch * (warm_up + rounds), since=batch * warm_up)
     return {
         "cpu": cpu / count * 1e6,
+        **{name: (beside_after[name] - used) / count * 1e6 for name, used in beside.items()},
         "wall": wall / count * 1e6,
         "p50": percentile(latencies, 0.50) * 1e3,
         "p99": percentile(latencies, 0.99) * 1e3,

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contestants import CATALOGUE, Entry
+from benchmarks.catalogue import CATALOGUE, Entry, versions
 from benchmarks.results import Result, Spread, Verdict
 from benchmarks.rows import Row
 from benchmarks.servers import ServerOptions
@@ -26,6 +26,7 @@ LIBRARIES = (
     "fastapi",
     "litestar",
     "structlog",
+    "redis",
 )
 
 
@@ -72,21 +73,28 @@ def present(ours: str, against: str | None, result: Result) -> bool:
 
 
 def cells(name: str, values: Sequence[str]) -> str:
-    return f"  {name:16}" + f"{values[0]:>28}" + "".join(f"{value:>19}" for value in values[1:])
+    return f"  {name:25}" + f"{values[0]:>28}" + "".join(f"{value:>19}" for value in values[1:])
 
 
-def notes(contestants: Sequence[str]) -> str:
-    """Return what each contestant does and does not do."""
+def notes(contestants: Sequence[str], left_out: Mapping[str, str]) -> str:
+    """Return what each contestant does and does not do, and who should have taken part and why they did not."""
     known = {name: CATALOGUE[name] for name in contestants if name in CATALOGUE}
-    return "\n".join(["Who takes part:", *(f"  {name}: {told_of(entry)}" for name, entry in known.items())])
+    lines = ["Who takes part:", *(f"  {name}: {told_of(entry)}" for name, entry in known.items())]
+    return "\n".join([*lines, *map("  ".__add__, absences(left_out))])
+
+
+def absences(left_out: Mapping[str, str]) -> list[str]:
+    """Return a line for each contestant or row that is left out."""
+    return [f"Left out: {name}, because {reason}." for name, reason in left_out.items()]
 
 
 def told_of(entry: Entry) -> str:
-    return f"{entry.does}." + (f" It has {entry.lacks}." if entry.lacks else "")
+    lacks = f"It has {entry.lacks}." if entry.lacks else ""
+    return " ".join(filter(None, [f"{entry.does}.", lacks, entry.note]))
 
 
-def machine(options: ServerOptions) -> dict[str, Any]:
-    """Return what the figures depend on."""
+def machine(options: ServerOptions, contestants: Sequence[str] = ()) -> dict[str, Any]:
+    """Return what the figures depend on, with what these contestants run on."""
     return {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()}",
@@ -95,7 +103,7 @@ def machine(options: ServerOptions) -> dict[str, Any]:
         "load": os.getloadavg()[0],
         "loop": options.loop,
         "http": options.http,
-        "libraries": {name: installed(name) for name in LIBRARIES},
+        "libraries": {name: installed(name) for name in LIBRARIES} | versions(contestants),
     }
 
 
@@ -115,10 +123,14 @@ def installed(name: str) -> str | None:
         return None
 
 
-def as_json(results: Mapping[str, tuple[Row, Result]], options: ServerOptions) -> dict[str, Any]:
+def as_json(
+    results: Mapping[str, tuple[Row, Result]], options: ServerOptions, left_out: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """Return everything that was measured."""
+    contestants = [name for _, result in results.values() for name in result.contestants]
     return {
-        "machine": machine(options),
+        "machine": machine(options, contestants),
+        "left_out": dict(left_out or {}),
         "rows": [
             {
                 "name": row.name,

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks import encoding, flat, generators, loads
+from benchmarks.catalogue import running
 from benchmarks.contestants import USUAL, Terms
 from benchmarks.progress import Progress
 from benchmarks.results import Metrics, Result, Run, Target
-from benchmarks.servers import Server, ServerOptions, running
+from benchmarks.servers import Server, ServerOptions
 
 __all__ = ["ROWS", "Row", "Scale", "measure"]
 
@@ -28,7 +29,12 @@ UNITS = {
     "seconds": "seconds",
     "grown": "memory +MiB",
     "drained": "drained in s",
+    "redis": "Redis's CPU us",
 }
+
+
+#: What a process has open besides its connections.
+SPARE_FILES = 300
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,7 @@ class Scale:
     connections: int = 1000
     generators: int = 500
     rounds: int = 30
-    bursts: int = 6
+    bursts: int = 4
     visits: int = 1000
     idle: int = 2000
     idle_seconds: float = 3.0
@@ -82,11 +88,19 @@ class Row:
     """Whether it must be asked for by name."""
     more: Sequence[str] = ()
     """Contestants that ``--quick`` leaves out."""
+    slow: bool = False
+    """Whether ``--quick`` leaves out all of it, unless it is asked for by name."""
+    connections: Callable[[Scale], int] = lambda scale: scale.connections
+    """How many are open at once, at most."""
     units: dict[str, str] = field(default_factory=dict)
 
     def unit(self, metric: str) -> str:
         """Return what a metric's figures mean."""
         return self.units.get(metric) or UNITS.get(metric, f"{metric}, CPU us")
+
+    def files(self, scale: Scale) -> int:
+        """Return how many files a process has open for it, at most."""
+        return 0 if self.load is None else self.connections(scale) + SPARE_FILES
 
     def run(self, contestants: list[str], scale: Scale, options: ServerOptions, progress: Progress) -> Run:
         """Measure every contestant once, one after the other."""
@@ -183,6 +197,9 @@ def generate(contestants: list[str], scale: Scale) -> Run:
 
 PEERS = ("sse-starlette", "fastapi", "litestar")
 
+#: Those that are no ASGI apps.
+OTHERS = ("better-sse", "nchan")
+
 ROWS: Sequence[Row] = (
     Row(
         "generator",
@@ -224,7 +241,7 @@ ROWS: Sequence[Row] = (
             Target("cpu", "ours: channel", "starlette", 1.2, 0.8),
         ),
         load=connect,
-        more=("ours: response", "fastapi", "litestar", "raw: direct"),
+        more=("ours: response", "fastapi", "litestar", "raw: direct", *OTHERS),
     ),
     Row(
         "idle",
@@ -237,7 +254,8 @@ ROWS: Sequence[Row] = (
         ),
         load=idle,
         terms=Terms(ping=1.0, silent=True),
-        more=("ours: response", "fastapi", "litestar", "raw: direct"),
+        connections=lambda scale: scale.idle,
+        more=("ours: response", "fastapi", "litestar", "raw: direct", *OTHERS),
     ),
     Row(
         "fan-out",
@@ -249,7 +267,22 @@ ROWS: Sequence[Row] = (
             Target("cpu", "ours: channel", "raw: direct", 1.8, 1.2),
         ),
         load=deliver_one,
-        more=("raw: queue", "starlette", *PEERS[1:]),
+        more=("raw: queue", "starlette", *PEERS[1:], *OTHERS),
+    ),
+    Row(
+        "workers",
+        "one event from one process, through Redis, to every connection of all: their CPU per delivery together",
+        "cpu",
+        ("ours: 2 workers", "sse-starlette: 2 workers"),
+        load=deliver_one,
+        more=(
+            "ours: 1 worker",
+            "ours: 4 workers",
+            "sse-starlette: 4 workers",
+            "litestar: 2 workers",
+            "litestar: 4 workers",
+        ),
+        slow=True,
     ),
     Row(
         "burst",
@@ -261,7 +294,7 @@ ROWS: Sequence[Row] = (
             Target("cpu", "ours: channel", "sse-starlette", 1 / 15, 1 / 30),
         ),
         load=deliver_burst,
-        more=("fastapi", "litestar"),
+        more=("fastapi", "litestar", "better-sse", "better-sse: batch", "nchan"),
     ),
     Row(
         "replay",
@@ -292,5 +325,6 @@ ROWS: Sequence[Row] = (
         ("ours: channel",),
         load=crowd,
         extra=True,
+        connections=lambda scale: scale.crowd,
     ),
 )

@@ -1,106 +1,114 @@
-"""Starting a contestant's process, telling it what to do, and measuring it from outside."""
+"""A contestant that is running: telling it what to do, and measuring its processes from outside."""
 
 from __future__ import annotations
 
-import asyncio
-import json
+import os
 import re
-import sys
+import signal
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from benchmarks.contestants import USUAL, Terms
+from benchmarks.contestants import Terms
 
-__all__ = ["Server", "ServerError", "ServerOptions", "cpu_seconds", "resident_bytes", "running"]
-
-ROOT = Path(__file__).parent.parent
-
-#: Seconds for a server to start, and to answer.
-PATIENCE = 60.0
+__all__ = [
+    "Control",
+    "Launcher",
+    "MissingPartError",
+    "Server",
+    "ServerError",
+    "ServerOptions",
+    "cpu_seconds",
+    "resident_bytes",
+]
 
 
 class ServerError(Exception):
-    """Raised when a contestant's process does not start or dies; its own words are on the standard error."""
+    """Raised when a contestant does not start or dies; its own words are on the standard error."""
+
+
+class MissingPartError(Exception):
+    """Raised when something that a contestant runs on is not installed; it says what, and how to install it."""
 
 
 @dataclass(frozen=True)
 class ServerOptions:
-    """How every contestant is served."""
+    """How every contestant is served that runs under uvicorn."""
 
     loop: str = "asyncio"
     http: str = "httptools"
 
 
-class Server:
-    """A contestant that is running."""
-
-    def __init__(self, name: str, process: asyncio.subprocess.Process, port: int) -> None:
-        self.name = name
-        self.port = port
-        self._process = process
+class Control(Protocol):
+    """What a launcher gives to reach the processes that it has started."""
 
     @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    def cpu(self) -> float:
-        """Return the seconds of CPU that it has used, user and system."""
-        return cpu_seconds(self.pid)
-
-    def resident(self) -> int:
-        """Return the bytes of memory that it holds."""
-        return resident_bytes(self.pid)
-
-    def kill(self) -> None:
-        """End it at once."""
-        self._process.kill()
+    def pids(self) -> Sequence[int]:
+        """Return every process that serves."""
 
     async def tell(self, do: str, **arguments: Any) -> Any:
         """Have it do something and return the result.
 
-        :raises ServerError: it has died.
+        ``publish`` takes ``count`` and ``size``, and returns when the events are on their way. ``count`` tells as
+        ``tasks`` how many tasks there are, or how many open streams, of those that have no tasks. What else there is
+        differs.
+
+        :raises ServerError: a process has died.
         """
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"do": do, **arguments}).encode() + b"\n")
-        return (await read_answer(self.name, self._process)).get("result")
 
 
-@asynccontextmanager
-async def running(name: str, options: ServerOptions, terms: Terms = USUAL) -> AsyncIterator[Server]:
-    """Run the contestant of that name in a process of its own.
+@dataclass(frozen=True)
+class Server:
+    """A contestant that is running."""
 
-    :raises ServerError: it does not start.
-    """
-    settings = {"contestant": name, "loop": options.loop, "http": options.http, "terms": asdict(terms)}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "benchmarks.serve",
-        json.dumps(settings),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        cwd=ROOT,
-    )
-    try:
-        port = (await read_answer(name, process))["port"]
-        yield Server(name, process, port)
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
+    name: str
+    port: int
+    control: Control
+    beside: Mapping[str, int] = field(default_factory=dict)
+    """The processes that it leans on, by name; they are told apart."""
+
+    async def tell(self, do: str, **arguments: Any) -> Any:
+        """Have it do something and return the result: see :meth:`Control.tell`."""
+        return await self.control.tell(do, **arguments)
+
+    def cpu(self) -> float:
+        """Return the seconds of CPU that its processes have used, user and system."""
+        return sum(map(cpu_seconds, self.control.pids))
+
+    def cpu_beside(self) -> dict[str, float]:
+        """Return the same of each process beside it."""
+        return {name: cpu_seconds(pid) for name, pid in self.beside.items()}
+
+    def resident(self) -> int:
+        """Return the bytes of memory that its processes hold."""
+        return sum(map(resident_bytes, self.control.pids))
+
+    def kill(self) -> None:
+        """End it at once."""
+        for pid in self.control.pids:
+            os.kill(pid, signal.SIGKILL)
 
 
-async def read_answer(name: str, process: asyncio.subprocess.Process) -> dict[str, Any]:
-    assert process.stdout is not None
-    line = await asyncio.wait_for(process.stdout.readline(), PATIENCE)
-    if not line:
-        raise ServerError(f"{name} has died; what it wrote to the standard error says why")
-    answer: dict[str, Any] = json.loads(line)
-    return answer
+class Launcher(Protocol):
+    """A way to run contestants."""
+
+    def prepare(self) -> None:
+        """See that everything is there; install what belongs to this suite alone.
+
+        :raises MissingPartError: something is missing.
+        """
+
+    def versions(self) -> dict[str, str]:
+        """Return the version of each part that is none of Python's packages. It is prepared."""
+
+    def launch(self, name: str, options: ServerOptions, terms: Terms) -> AbstractAsyncContextManager[Server]:
+        """Run the contestant of that name in processes of its own, which end with the block.
+
+        :raises ServerError: it does not start.
+        """
 
 
 def cpu_seconds(pid: int) -> float:
@@ -109,9 +117,12 @@ def cpu_seconds(pid: int) -> float:
 
 
 def resident_bytes(pid: int) -> int:
-    """Return the resident memory of a process that is its own: what libraries share is left out."""
+    """Return the resident memory of a process that is its own: what libraries share is left out.
+
+    Of memory that it shares with processes of the same server each counts its part.
+    """
     rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    found = re.search(r"^Anonymous:\s+(\d+) kB$", rollup, re.MULTILINE)
-    if found is None:
-        raise ServerError("this kernel tells no anonymous memory in smaps_rollup; use Linux 4.14 or newer")
-    return int(found[1]) * 1024
+    found = dict(re.findall(r"^(Anonymous|Pss_Shmem):\s+(\d+) kB$", rollup, re.MULTILINE))
+    if len(found) < 2:
+        raise ServerError("this kernel tells no Pss_Shmem in smaps_rollup; use Linux 5.9 or newer")
+    return sum(map(int, found.values())) * 1024

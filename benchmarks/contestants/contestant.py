@@ -33,6 +33,8 @@ class Terms:
     """Seconds between pings, of those that send any."""
     silent: bool = False
     """Whether generators only sleep: a queue of their own would be half of what they hold."""
+    redis: str = ""
+    """The URL of the Redis that they share with other processes; empty for those that are alone."""
 
 
 USUAL = Terms()

@@ -7,6 +7,7 @@ from typing import Any
 
 from litestar import Litestar, get
 from litestar.channels import ChannelsPlugin
+from litestar.channels.backends.base import ChannelsBackend
 from litestar.channels.backends.memory import MemoryChannelsBackend
 from litestar.response import ServerSentEvent, ServerSentEventMessage
 
@@ -16,9 +17,18 @@ from benchmarks.payload import CHANNEL, HELLO, NAME, Published
 __all__ = ["channels"]
 
 
+def backend(terms: Terms) -> ChannelsBackend:
+    if not terms.redis:
+        return MemoryChannelsBackend()
+    from litestar.channels.backends.redis import RedisChannelsPubSubBackend
+    from redis.asyncio import Redis
+
+    return RedisChannelsPubSubBackend(redis=Redis.from_url(terms.redis))
+
+
 def channels(terms: Terms) -> Contestant:
     """Stream what a subscriber of the plugin gets."""
-    plugin = ChannelsPlugin(backend=MemoryChannelsBackend(), channels=[CHANNEL])
+    plugin = ChannelsPlugin(backend=backend(terms), channels=[CHANNEL])
 
     async def stream() -> AsyncIterator[ServerSentEventMessage]:
         async with plugin.start_subscription([CHANNEL]) as subscriber:

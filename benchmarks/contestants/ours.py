@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from starlette.applications import Starlette
@@ -25,8 +26,8 @@ def event(number: int, data: str) -> ServerSentEvent:
     return ServerSentEvent(data=data, event=NAME, id=str(number))
 
 
-def app_of(endpoint: Any) -> Starlette:
-    return Starlette(routes=[Route("/", endpoint)], lifespan=starlette_sse.lifespan)
+def app_of(endpoint: Any, lifespan: Any = starlette_sse.lifespan) -> Starlette:
+    return Starlette(routes=[Route("/", endpoint)], lifespan=lifespan)
 
 
 async def drain() -> None:
@@ -71,8 +72,8 @@ def response(terms: Terms) -> Contestant:
 
 
 def channel(terms: Terms) -> Contestant:
-    """A broadcast over the broker in memory."""
-    made = Broker()
+    """A broadcast over the broker: in memory, or in a Redis."""
+    made = Broker(terms.redis or "memory://")
 
     class Feed(ChannelEndpoint):
         broker = made
@@ -81,8 +82,13 @@ def channel(terms: Terms) -> Contestant:
         async def channels(self, request: Request) -> list[str]:
             return [CHANNEL]
 
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[Any]:
+        async with made, starlette_sse.lifespan(app) as state:
+            yield state
+
     async def publish(events: Published) -> None:
         for _, data in events:
             await made.publish(CHANNEL, ServerSentEvent(data=data, event=NAME))
 
-    return Contestant(app=app_of(Feed), publish=publish, more={"drain": drain})
+    return Contestant(app=app_of(Feed, lifespan), publish=publish, more={"drain": drain})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from starlette.applications import Starlette
@@ -11,9 +13,9 @@ from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
 from benchmarks.contestants.contestant import Contestant, Queues, Terms
-from benchmarks.payload import HELLO, NAME, Published
+from benchmarks.payload import CHANNEL, HELLO, NAME, Published
 
-__all__ = ["items", "sse_starlette", "streaming"]
+__all__ = ["items", "sse_starlette", "sse_starlette_redis", "streaming"]
 
 
 async def items(queues: Queues, hello: Any) -> AsyncIterator[Any]:
@@ -41,6 +43,38 @@ def sse_starlette(terms: Terms) -> Contestant:
             queues.put(ServerSentEvent(data=data, event=NAME, id=str(number)))
 
     return Contestant(app=Starlette(routes=[Route("/", endpoint)]), publish=publish)
+
+
+def sse_starlette_redis(terms: Terms) -> Contestant:
+    """sse-starlette in one of several processes: its one listener to Redis feeds a queue for each client."""
+    from redis.asyncio import Redis
+    from sse_starlette import EventSourceResponse, ServerSentEvent
+
+    queues = Queues(terms)
+    redis = Redis.from_url(terms.redis, decode_responses=True)
+
+    async def listen(pubsub: Any) -> None:
+        async for message in pubsub.listen():
+            if message["type"] == "message":
+                number, _, data = message["data"].partition(" ")
+                queues.put(ServerSentEvent(data=data, event=NAME, id=number))
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with redis, redis.pubsub() as pubsub:
+            await pubsub.subscribe(CHANNEL)
+            listener = asyncio.create_task(listen(pubsub))
+            yield
+            listener.cancel()
+
+    async def endpoint(request: Request) -> EventSourceResponse:
+        return EventSourceResponse(items(queues, {"data": HELLO}), ping=terms.ping)
+
+    async def publish(events: Published) -> None:
+        for number, data in events:
+            await redis.publish(CHANNEL, f"{number} {data}")
+
+    return Contestant(app=Starlette(routes=[Route("/", endpoint)], lifespan=lifespan), publish=publish)
 
 
 def streaming(terms: Terms) -> Contestant:

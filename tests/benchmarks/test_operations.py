@@ -7,9 +7,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from benchmarks.catalogue import running
 from benchmarks.clients import Body, Crowd
 from benchmarks.loads import SPARE, at_rest, crowd_of, publish, tasks_of
-from benchmarks.servers import Server, ServerOptions, running
+from benchmarks.servers import Server, ServerOptions
 
 pytestmark = pytest.mark.anyio
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from shutil import which
 
 import pytest
 
-from benchmarks.__main__ import main
-from benchmarks.contestants import CATALOGUE
+from benchmarks.__main__ import main, parser, wanted
+from benchmarks.catalogue import CATALOGUE, running
 from benchmarks.progress import Progress
 from benchmarks.rows import ROWS, Row, Scale, measure
-from benchmarks.servers import ServerError, ServerOptions, running
+from benchmarks.servers import ServerError, ServerOptions
+from tests.benchmarks.parts import require_parts_of
 
 
 def name_of(row: Row) -> str:
@@ -24,11 +26,14 @@ def test_every_row_measures_each_of_its_contestants(
     row: Row, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Each row runs with real servers and clients, prints a line for each contestant and writes its figures."""
+    require_parts_of(row.contestants)
     written = tmp_path / "figures.json"
     main(["--tiny", "--only", row.name, "--json", str(written)])
     printed = capsys.readouterr().out
-    [told] = json.loads(written.read_text())["rows"]
+    everything = json.loads(written.read_text())
+    [told] = everything["rows"]
     [run] = told["runs"]
+    assert everything["left_out"] == {}
     assert told["name"] == row.name
     assert list(run) == [*row.contestants]
     for contestant, metrics in run.items():
@@ -37,11 +42,15 @@ def test_every_row_measures_each_of_its_contestants(
     assert len(told["verdicts"]) == len(row.targets)
 
 
-@pytest.mark.parametrize("row", [row for row in ROWS if row.more], ids=name_of)
-def test_the_contestants_that_quick_leaves_out_deliver_too(row: Row) -> None:
+@pytest.mark.parametrize(
+    ("row", "contestant"),
+    [pytest.param(row, name, id=f"{row.name}-{name}") for row in ROWS for name in row.more],
+)
+def test_the_contestants_that_quick_leaves_out_deliver_too(row: Row, contestant: str) -> None:
     """Every contestant of the full run gives its clients every event, in order, or the measurement fails."""
-    result = measure(row, [*row.more], 1, Scale.tiny(), ServerOptions(), Progress(0))
-    assert result.contestants == [*row.more]
+    require_parts_of([contestant])
+    result = measure(row, [contestant], 1, Scale.tiny(), ServerOptions(), Progress(0))
+    assert result.contestants == [contestant]
 
 
 def test_every_contestant_takes_part_and_is_told_of() -> None:
@@ -57,13 +66,50 @@ def test_the_plot_shows_each_row(tmp_path: Path) -> None:
     assert "</svg>" in (tmp_path / "speed.svg").read_text()
 
 
+def lack_redis(program: str, path: str) -> str | None:
+    return None if program == "redis-server" else which(program, path=path)
+
+
+def test_who_lacks_a_part_is_left_out_and_told_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where something is not installed, the rest is measured, and the reader is told twice what to install."""
+    monkeypatch.setattr("shutil.which", lack_redis)
+    written = tmp_path / "figures.json"
+    main(["--tiny", "--only", "workers", "--only", "encoding", "--json", str(written)])
+    reason = "redis-server is not installed (Debian: apt-get install redis-server)"
+    line = f"Left out: ours: 2 workers, because {reason}."
+    head, _, rest = capsys.readouterr().out.partition("encoding one event")
+    assert line in head
+    assert line in rest
+    told = json.loads(written.read_text())
+    assert [row["name"] for row in told["rows"]] == ["encoding"]
+    assert told["left_out"] == dict.fromkeys(["ours: 2 workers", "sse-starlette: 2 workers"], reason)
+
+
+def test_quick_leaves_out_the_rows_that_take_long() -> None:
+    """Rows marked as slow are measured by default or when asked for, and those that are extra only when asked for."""
+    slow, extra = ({row.name for row in ROWS if getattr(row, mark)} for mark in ("slow", "extra"))
+    names = {row.name for row in ROWS}
+    assert chosen("--quick") == names - slow - extra
+    assert chosen() == names - extra
+    assert chosen("--quick", "--only", "workers", "--only", "crowd") == {"workers", "crowd"}
+
+
+def chosen(*arguments: str) -> set[str]:
+    options = parser().parse_args(arguments)
+    return {row.name for row in wanted(options)}
+
+
 @pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_a_server_that_dies_is_an_error_and_not_a_hang() -> None:
+@pytest.mark.parametrize("contestant", ["raw: direct", "ours: 2 workers", "better-sse", "nchan"])
+async def test_a_server_that_dies_is_an_error_and_not_a_hang(contestant: str) -> None:
     """A contestant that cannot start, or is killed meanwhile, ends the measurement with its name."""
-    async with running("raw: direct", ServerOptions()) as server:
+    require_parts_of([contestant])
+    async with running(contestant, ServerOptions()) as server:
         server.kill()
-        with pytest.raises(ServerError, match="raw: direct has died"):
+        with pytest.raises(ServerError, match=f"{contestant} has died"):
             await server.tell("publish", count=1, size=1)
 
 
