@@ -57,6 +57,9 @@ class Scale:
     subscribers: int = 10_000
     crowd: int = 19_500
     warm_up: int = 100
+    few: int = 100
+    many: int = 10_000
+    many_rounds: int = 5
 
     @classmethod
     def quick(cls) -> Scale:
@@ -68,7 +71,7 @@ class Scale:
     @classmethod
     def tiny(cls) -> Scale:
         """Return just enough to see that everything works."""
-        return cls(5, 5, 2, 1, 5, 5, 0.1, 50, 1, 3, 1, 2, 10, 10, 5, 5)
+        return cls(5, 5, 2, 1, 5, 5, 0.1, 50, 1, 3, 1, 2, 10, 10, 5, 5, 3, 10, 1)
 
 
 @dataclass(frozen=True)
@@ -145,6 +148,14 @@ def measure(
 
 def deliver_one(server: Server, scale: Scale) -> Awaitable[Metrics]:
     return loads.delivering(server, connections=scale.connections, batch=1, rounds=scale.rounds)
+
+
+def deliver_to_few(server: Server, scale: Scale) -> Awaitable[Metrics]:
+    return loads.delivering(server, connections=scale.few, batch=1, rounds=10 * scale.rounds)
+
+
+def deliver_to_many(server: Server, scale: Scale) -> Awaitable[Metrics]:
+    return loads.delivering(server, connections=scale.many, batch=1, rounds=scale.many_rounds, warm_up=1)
 
 
 def deliver_burst(server: Server, scale: Scale) -> Awaitable[Metrics]:
@@ -268,6 +279,25 @@ ROWS: Sequence[Row] = (
         ),
         load=deliver_one,
         more=("raw: queue", "starlette", *PEERS[1:], *OTHERS),
+    ),
+    Row(
+        "fan-out 100",
+        "one event to each of 100 connections: server CPU per delivery",
+        "cpu",
+        ("ours: channel", "sse-starlette", "raw: direct", "raw: future"),
+        load=deliver_to_few,
+        more=OTHERS,
+        slow=True,
+    ),
+    Row(
+        "fan-out 10000",
+        "one event to each of 10,000 connections: server CPU per delivery",
+        "cpu",
+        ("ours: channel", "sse-starlette", "raw: direct", "raw: future"),
+        load=deliver_to_many,
+        more=OTHERS,
+        slow=True,
+        connections=lambda scale: scale.many,
     ),
     Row(
         "workers",

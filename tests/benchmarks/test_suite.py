@@ -87,6 +87,18 @@ def test_who_lacks_a_part_is_left_out_and_told_of(
     assert told["left_out"] == dict.fromkeys(["ours: 2 workers", "sse-starlette: 2 workers"], reason)
 
 
+def test_a_row_of_more_connections_than_files_is_left_out(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A limit that is too low is told of at the start, not found by a failure in the middle."""
+    monkeypatch.setattr("resource.getrlimit", lambda what: (309, 309))
+    monkeypatch.setattr("resource.setrlimit", lambda what, limits: None)
+    main(["--tiny", "--only", "fan-out 10000", "--only", "encoding"])
+    told = capsys.readouterr().out
+    assert "Left out: fan-out 10000, because it needs 310 open files and 309 are allowed (see ulimit -Hn)." in told
+    assert "encoding one event" in told
+
+
 def test_quick_leaves_out_the_rows_that_take_long() -> None:
     """Rows marked as slow are measured by default or when asked for, and those that are extra only when asked for."""
     slow, extra = ({row.name for row in ROWS if getattr(row, mark)} for mark in ("slow", "extra"))
