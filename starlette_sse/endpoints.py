@@ -219,8 +219,7 @@ class SSEEndpoint(HTTPEndpoint):
             return
         try:
             # Whatever waits here waits as long as the stream lives, so what comes before it is over by then.
-            answer = await self._prepare(request)
-            await answer()
+            await (await self._prepare(request))()
         finally:
             self._release()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
+from types import MethodType
 from typing import Any
 
 import anyio
@@ -154,11 +155,19 @@ class Stream:
             return
         self._reason = reason
         self._error = error
-        if reason not in ABRUPT:
+        if reason in ABRUPT:
+            self._hurry_up()
+        else:
             self._deadlines.grace_begins(self._patience(reason))
-        elif not self._source.resting:
-            self._interruption.interrupt()
         self._source.wake()
+
+    def _hurry_up(self) -> None:
+        if self._producer is not None:
+            # Before the stream's task is woken, which then finds it closed.
+            self._producer.stop()
+            self._producer.stop_delivery()
+        if not self._source.resting:
+            self._interruption.interrupt()
 
     def drain(self) -> None:
         """End the stream for a shutdown, now or when its events run out within the grace, as the policy says."""
@@ -208,6 +217,8 @@ class Stream:
                         if companion is not None:
                             self._beside.append(tasks.start(partial(self._accompany, companion)))
                         await self._open(start, opening)
+                        # What is held here is held as long as the stream lives.
+                        del start, opening, events, companion
                         await self._converse()
                 except BaseException as exc:  # noqa: BLE001 - raised again after the cleanup
                     self._fail(exc)
@@ -249,7 +260,8 @@ class Stream:
         for observer in self._observers:
             observer.opened(self)
         if self._producer is None and self._writer.prepare_to_send_now():
-            self._source.notify(partial(Sprint.of(self._loop).add, self))
+            # A method of whatever object: a partial is four times as large.
+            self._source.notify(MethodType(Sprint.of(self._loop).add, self))
 
     async def _converse(self) -> None:
         source, writer = self._source, self._writer

@@ -46,8 +46,11 @@ class Shelter:
 
     def interrupt(self, wanted: Callable[[], bool]) -> None:
         """Raise one cancellation where the sheltered task now waits, or soon will if ``wanted()`` still holds."""
-        # Outside of tasks, because anyio writes the whole canceller into the reason, which takes its time.
-        self._loop.call_soon(partial(self._try_to_interrupt, wanted))
+        if self._loop.current_task() is None:
+            self._try_to_interrupt(wanted)
+        else:
+            # Outside of tasks, because anyio writes the whole canceller into the reason, which takes its time.
+            self._loop.call_soon(partial(self._try_to_interrupt, wanted))
 
     def cut(self) -> None:
         """Cancel the block for good."""
