@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    made.add_argument("--quick", action="store_true", help="fewer connections and contestants; under two minutes")
+    made.add_argument("--quick", action="store_true", help="fewer connections, contestants and rows; under two minutes")
     made.add_argument("--tiny", action="store_true", help="only see that everything works; the figures mean nothing")
     made.add_argument("--only", action="append", choices=[row.name for row in ROWS], help="this row; may be repeated")
     made.add_argument("--runs", type=int, help="interleaved runs (default: 5; with --quick 2)")

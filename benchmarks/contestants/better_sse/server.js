@@ -19,7 +19,8 @@ const serializer = (text) => text;
 const server = createServer(async (request, response) => {
     const session = await createSession(request, response, { keepAlive: settings.ping * 1000, serializer });
     channel.register(session);
-    session.push(HELLO);
+    // The default for the id is a global that Node 18, which Debian 12 has, lacks.
+    session.push(HELLO, "message", "hello");
 });
 
 let published = 0;
