@@ -158,7 +158,7 @@ class Producer:
             if on_sent is not None:
                 on_sent(size)
             if now >= check_at or not produced & MOST_EVENTS:
-                check_at = now + LONGEST_TURN
+                check_at, send = now + LONGEST_TURN, writer.send
                 this_turn = self._loop.turn(now)
                 # Neither the iterator nor send has waited; other tasks of the loop must run all the same.
                 if this_turn == last_turn:

@@ -30,8 +30,8 @@ class FrameSource(Protocol):
         """Whether a :meth:`pull` waits that :meth:`wake` will make return."""
 
     @property
-    def has_more(self) -> bool:
-        """Whether :meth:`pull` would not wait."""
+    def idle(self) -> bool:
+        """Whether a :meth:`pull` waits and there is nothing for it."""
 
     @property
     def delivered(self) -> int:
@@ -43,7 +43,7 @@ class NoFrames:
 
     __slots__ = ("_waiter", "delivered", "resting", "wake")
 
-    has_more = False
+    idle = True
 
     def __init__(self, waiter: Waiter) -> None:
         self._waiter = waiter

@@ -259,7 +259,7 @@ class Stream:
         self._deadlines.opened()
         for observer in self._observers:
             observer.opened(self)
-        if self._producer is None and self._writer.prepare_to_send_now():
+        if self._writer.prepare_to_send_now() and self._producer is None:
             # A method of whatever object: a partial is four times as large.
             self._source.notify(MethodType(Sprint.of(self._loop).add, self))
 
@@ -283,14 +283,14 @@ class Stream:
 
     def sprint(self) -> None:
         """Send the frames that are ready without waking the stream's task, which takes over where that won't do."""
-        if self._reason is None and self._writer.sending_since is None:
-            frame = self._source.take()
-            done = bool(frame) and self._writer.send_now(frame)
-            if frame and self._watched:
+        source, writer = self._source, self._writer
+        if self._reason is None and writer.sending_since is None and (frame := source.take()):
+            done = writer.send_now(frame)
+            if self._watched:
                 self._tell_sent(len(frame))
-            if done and not self._source.has_more:
+            if done and source.idle:
                 return
-        self._source.wake()
+        source.wake()
 
     def _on_gone(self, message: Message | None, error: BaseException | None) -> None:
         self.disconnect = message

@@ -25,7 +25,6 @@ class FrameWriter:
     __slots__ = (
         "_loop",
         "_opening",
-        "_plain_send",
         "_time",
         "_unfinished",
         "bytes_sent",
@@ -44,7 +43,6 @@ class FrameWriter:
         self.on_gone = on_gone
         #: Who waits for its turn.
         self.next: Waiter | None = None
-        self._plain_send: Any = None
         self._opening = b""
         self._unfinished: Resumed | None = None
         self.bytes_sent = 0
@@ -54,8 +52,11 @@ class FrameWriter:
 
     def prepare_to_send_now(self) -> bool:
         """Tell whether :meth:`send_now` may be used from now on; call it once the response has started."""
-        self._plain_send = plain_send(self.send)
-        return self._plain_send is not None
+        plain = plain_send(self.send)
+        if plain is None:
+            return False
+        self.send = plain
+        return True
 
     async def open(self, start: Message, opening: bytes) -> None:
         """Start the response, with the first bytes of its body.
@@ -111,7 +112,7 @@ class FrameWriter:
         For a ``send`` that needs no task to run in.
         """
         self.sending_since = self.last_write = self._time()
-        sending: Any = self._plain_send({"type": "http.response.body", "body": frame, "more_body": True})
+        sending: Any = self.send({"type": "http.response.body", "body": frame, "more_body": True})
         try:
             self._unfinished = Resumed(sending, sending.send(None))
         except StopIteration:

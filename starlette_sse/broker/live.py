@@ -25,7 +25,13 @@ class Cursor:
         self.index = 0
 
     def ready(self) -> None:
-        self.reader.has_news(self)
+        """Take note that the channel has an event; called once until everything was read."""
+        reader = self.reader
+        # In place of a method of the reader's: it is done for each delivery.
+        reader._ready.append(self)  # noqa: SLF001
+        if reader.idle:
+            reader.idle = False
+            reader._notify()  # noqa: SLF001
 
 
 class LiveReader(ABC):
@@ -38,7 +44,6 @@ class LiveReader(ABC):
         "_aside",
         "_cursors",
         "_epoch",
-        "_idle",
         "_log",
         "_loop",
         "_notify",
@@ -46,6 +51,7 @@ class LiveReader(ABC):
         "_seq",
         "_waiter",
         "delivered",
+        "idle",
         "resting",
     )
 
@@ -58,6 +64,7 @@ class LiveReader(ABC):
         self.delivered = 0
         self._log = log
         self._cursors: list[Cursor] = []
+        # Those of them that have something.
         self._ready: list[Cursor] = []
         # Everything up to here was taken off the log.
         self._epoch, self._seq = "", 0
@@ -65,8 +72,8 @@ class LiveReader(ABC):
         self._aside = True
         #: Whether a reader waits that :meth:`wake` will make return.
         self.resting = False
-        # Whether it waits, and nobody has told it yet that there is something.
-        self._idle = False
+        #: Whether it waits, and nobody has told it yet that there is something.
+        self.idle = False
 
     async def pull(self) -> bytes:
         """Wait for frames and return those that are ready, joined, about 64 KiB at most.
@@ -90,13 +97,8 @@ class LiveReader(ABC):
         if not self.resting or self._aside or not self._ready:
             return b""
         frame = self._take_ready()
-        self._idle = not self.has_more
+        self.idle = not self._ready and not self._aside
         return frame
-
-    @property
-    def has_more(self) -> bool:
-        """Whether :meth:`pull` would not wait."""
-        return bool(self._ready) or self._aside
 
     def notify(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` instead of waking :meth:`pull` when frames are ready; call it once entered."""
@@ -123,13 +125,6 @@ class LiveReader(ABC):
         """Make a waiting :meth:`pull` return; call it in the subscription's event loop."""
         self._waiter.wake()
 
-    def has_news(self, cursor: Cursor) -> None:
-        """Take note that a channel has an event; called once until everything was read."""
-        self._ready.append(cursor)
-        if self._idle:
-            self._idle = False
-            self._notify()
-
     @abstractmethod
     async def _pull_aside(self) -> bytes:
         """Do one thing that comes before the live path, and return what it brings."""
@@ -141,11 +136,11 @@ class LiveReader(ABC):
     async def _rest(self) -> None:
         if self.resting:
             raise BrokerError("two tasks read one subscription; subscribe once for each")
-        self.resting = self._idle = True
+        self.resting = self.idle = True
         try:
             await self._waiter.wait()
         finally:
-            self.resting = self._idle = False
+            self.resting = self.idle = False
 
     def _take_joined(self, cursor: Cursor) -> bytes:
         """Take what is ready of the only channel that has news."""

@@ -15,7 +15,7 @@ import pytest
 
 from starlette_sse.broker import Broker
 from starlette_sse.broker.channel import Channel
-from starlette_sse.broker.subscription import Subscription
+from starlette_sse.broker.live import Cursor, LiveReader
 from tests.broker.reading import texts
 
 pytestmark = pytest.mark.anyio
@@ -77,14 +77,14 @@ async def test_subscribing_is_flat_in_channels_and_other_readers() -> None:
 
 async def test_a_publication_wakes_each_waiting_reader_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fifty publications before the readers run are one wake and one pull each; who lags is not woken again."""
-    news: Counter[Subscription] = Counter()
-    original = Subscription.has_news
+    news: Counter[LiveReader] = Counter()
+    original = Cursor.ready
 
-    def counted(self: Subscription, cursor: Any) -> None:
-        news[self] += 1
-        original(self, cursor)
+    def counted(self: Cursor) -> None:
+        news[self.reader] += 1
+        original(self)
 
-    monkeypatch.setattr(Subscription, "has_news", counted)
+    monkeypatch.setattr(Cursor, "ready", counted)
     broker = Broker(observers=())
     async with AsyncExitStack() as stack:
         readers = [await stack.enter_async_context(broker.subscribe("a")) for _ in range(20)]
