@@ -77,6 +77,24 @@ async def test_a_stream_has_no_task_more_than_it_needs(contestant: str, tasks: i
     assert many - few == tasks * MANY
 
 
+@pytest.mark.parametrize(("contestant", "floor"), [("ours: channel", "raw: direct"), ("ours: generator", "starlette")])
+async def test_a_visit_wakes_at_most_once_more_than_the_least(contestant: str, floor: str) -> None:
+    """A client that comes, gets the first event and goes costs a callback more than a peer that does less."""
+    assert await callbacks_of_a_visit(contestant) <= await callbacks_of_a_visit(floor) + 1
+
+
+async def callbacks_of_a_visit(contestant: str) -> float:
+    async with running(contestant, ServerOptions(loop="counting")) as server, crowd_of(server) as crowd:
+        tasks = await tasks_of(server)
+        await crowd.churn(FEW, 1)
+        await at_rest(server, tasks)
+        before: int = (await server.tell("count"))["callbacks"]
+        await crowd.churn(MANY, 1)
+        await at_rest(server, tasks)
+        after: int = (await server.tell("count"))["callbacks"]
+    return round((after - before) / MANY)
+
+
 async def test_streams_that_were_left_leave_no_task() -> None:
     """Clients that come and go at once leave the server with the tasks it had."""
     async with counting("ours: channel") as (server, crowd):

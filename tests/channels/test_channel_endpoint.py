@@ -312,3 +312,30 @@ async def test_one_stalled_client_among_a_thousand_holds_nothing_up() -> None:
         [channel] = endpoint.broker._log.channels.values()
         assert channel.end - channel.first == 50
         ended.set()
+
+
+async def test_an_event_that_comes_as_the_client_goes_is_not_sent() -> None:
+    """A server whose ``send`` never returns once the client has gone cannot hold the stream."""
+    ended = []
+
+    async def on_disconnect(self: ChannelEndpoint, request: Request, reason: CloseReason) -> None:
+        ended.append(reason)
+
+    endpoint = news(on_disconnect=on_disconnect, send_timeout=None)
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+    opened = anyio.Event()
+
+    async def receive() -> Any:
+        await opened.wait()
+        await endpoint.broker.publish("news", "too late")
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        if b"too late" in message.get("body", b""):
+            await anyio.sleep_forever()
+        if message["type"] == "http.response.body":
+            opened.set()
+
+    with anyio.fail_after(60):
+        await endpoint(scope, receive, send)
+    assert ended == [CloseReason.CLIENT_GONE]

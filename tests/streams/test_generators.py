@@ -10,6 +10,7 @@ import pytest
 from starlette.requests import Request
 
 from starlette_sse import CloseReason
+from starlette_sse.observers import Observer
 from starlette_sse.testing import Ending
 from tests.streams.apps import Noting, serve
 
@@ -41,9 +42,15 @@ async def test_cleanup_may_take_the_whole_cleanup_timeout() -> None:
 
 async def test_cleanup_is_cut_at_its_deadline() -> None:
     """Cleanup that hangs is cut, told to the observers, and ``on_disconnect`` still runs."""
+    told = []
+
+    class Watching(Observer):
+        def failed(self, stream: Any, error: BaseException, *, during: str, propagates: bool) -> None:
+            told.append((during, str(error), propagates))
 
     class Hanging(Noting):
         cleanup_timeout = 10.0
+        observers = (Watching(),)
 
         async def events(self, request: Request) -> AsyncIterator[Any]:
             try:
@@ -60,6 +67,7 @@ async def test_cleanup_is_cut_at_its_deadline() -> None:
         await stream.closed()
         assert anyio.current_time() - start == pytest.approx(11)
     assert Hanging.notes == ["connected", CloseReason.CLIENT_GONE]
+    assert told == [("events", "events was cut by its time limit", False)]
 
 
 async def test_an_on_disconnect_that_hangs_is_cut() -> None:
