@@ -9,8 +9,11 @@ import structlog
 __all__ = ["quieten"]
 
 
-def quieten() -> None:
-    """Log warnings and worse only, as a server with its access log off does; cached, as structlog advises for speed."""
+def quieten(*, for_good: bool = False) -> None:
+    """Log warnings and worse only, as a server with its access log off does.
+
+    :param for_good: nothing will configure structlog again, so that it may cache loggers, as it advises for speed.
+    """
     structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING), cache_logger_on_first_use=True
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING), cache_logger_on_first_use=for_good
     )

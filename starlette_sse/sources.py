@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from starlette_sse.eventloop import Waiter
@@ -13,8 +13,8 @@ __all__ = ["FrameSource", "NoFrames"]
 class FrameSource(Protocol):
     """Where frames come from that are not an iterator's, such as a subscription; one task pulls."""
 
-    async def pull(self) -> bytes:
-        """Wait for frames and return those that are ready, joined; ``b""`` after :meth:`wake` without any."""
+    def pull(self) -> Awaitable[bytes | None]:
+        """Wait for frames and return those that are ready, joined; nothing after :meth:`wake` without any."""
 
     def take(self) -> bytes:
         """Return what a waiting :meth:`pull` would, but leave it waiting; ``b""`` if that must go on by itself."""
@@ -41,23 +41,23 @@ class FrameSource(Protocol):
 class NoFrames:
     """The frame source of a stream whose events come from an iterator: it only wakes the server's task."""
 
-    __slots__ = ("_waiter", "delivered", "resting", "wake")
+    __slots__ = ("_waiter",)
 
     idle = True
+    delivered = 0
 
     def __init__(self, waiter: Waiter) -> None:
         self._waiter = waiter
-        self.wake = waiter.wake
-        self.delivered = 0
-        self.resting = False
 
-    async def pull(self) -> bytes:
-        self.resting = True
-        try:
-            await self._waiter.wait()
-        finally:
-            self.resting = False
-        return b""
+    def pull(self) -> Awaitable[None]:
+        return self._waiter.wait()
+
+    def wake(self) -> None:
+        self._waiter.wake()
+
+    @property
+    def resting(self) -> bool:
+        return self._waiter.waiting
 
     def take(self) -> bytes:
         return b""

@@ -52,8 +52,8 @@ class Stream:
     """One client's stream, from the opening to the cleanup."""
 
     __slots__ = (
-        "_beside",
         "_chores",
+        "_companion",
         "_deadlines",
         "_domain",
         "_encode",
@@ -62,6 +62,7 @@ class Stream:
         "_hurried",
         "_interrupted",
         "_interruption",
+        "_listener",
         "_loop",
         "_observers",
         "_opened",
@@ -107,7 +108,8 @@ class Stream:
         self._source: FrameSource = NoFrames(self._loop.waiter()) if source is None else source
         self._producer: Producer | None = None
         self._interruption = self._loop.interruption()
-        self._beside: list[Alarm] = []
+        self._listener: Alarm | None = None
+        self._companion: Alarm | None = None
         self._chores: set[Due] | None = None
         self._opened = self._stalled = self._told = self._hurried = False
         self._goodbye: anyio.CancelScope | None = None
@@ -213,9 +215,9 @@ class Stream:
                         if events is not None:
                             self._producer = self._produce(events())
                             tasks.start(self._producer.run)
-                        self._beside = [listen(self._receive, tasks, self._on_gone)]
+                        self._listener = listen(self._receive, tasks, self._on_gone)
                         if companion is not None:
-                            self._beside.append(tasks.start(partial(self._accompany, companion)))
+                            self._companion = tasks.start(partial(self._accompany, companion))
                         await self._open(start, opening)
                         # What is held here is held as long as the stream lives.
                         del start, opening, events, companion
@@ -382,8 +384,10 @@ class Stream:
     async def _wind_up(self) -> None:
         self._deadlines.stop()
         reason = self._reason or CloseReason.FINISHED
-        while self._beside:
-            self._beside.pop().cancel()
+        for beside in (self._companion, self._listener):
+            if beside is not None:
+                beside.cancel()
+        self._companion = self._listener = None
         if self._producer is not None:
             self._producer.stop()
         if self._opened and reason not in ABRUPT and not self._stalled:

@@ -19,7 +19,7 @@ from starlette_sse import Broker, ChannelEndpoint, EventSourceResponse, ServerSe
 
 __all__ = ["channel", "generator", "response"]
 
-quieten()
+quieten(for_good=True)
 
 
 def event(number: int, data: str) -> ServerSentEvent:

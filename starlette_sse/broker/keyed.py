@@ -45,12 +45,14 @@ class NewestByKey:
                 self._lose_oldest()
 
     def expire(self, before: float, floor: int) -> float | None:
-        """Lose what left the history and is from ``before`` or earlier; return the time of the oldest that is left."""
+        """Lose what left the history and is from ``before`` or earlier; return the time of the oldest that left."""
         for entry in list(self.entries.values()):
-            if entry.seq > floor or entry.time > before:
+            if entry.seq > floor:
                 break
+            if entry.time > before:
+                return entry.time
             self._lose_oldest()
-        return next((entry.time for entry in self.entries.values()), None)
+        return None
 
     def _lose_oldest(self) -> None:
         oldest = next(iter(self.entries.values()))

@@ -84,7 +84,12 @@ class LiveReader(ABC):
         """
         ready = self._ready
         if not ready and not self._aside:
-            await self._rest()
+            # As _rest does, whose coroutine every stream would hold.
+            self._begin_rest()
+            try:
+                await self._waiter.wait()
+            finally:
+                self.resting = self.idle = False
         if self._aside:
             return await self._pull_aside()
         return self._take_ready() if ready else b""
@@ -134,13 +139,16 @@ class LiveReader(ABC):
         """Take note that events have left the log before they were read."""
 
     async def _rest(self) -> None:
-        if self.resting:
-            raise BrokerError("two tasks read one subscription; subscribe once for each")
-        self.resting = self.idle = True
+        self._begin_rest()
         try:
             await self._waiter.wait()
         finally:
             self.resting = self.idle = False
+
+    def _begin_rest(self) -> None:
+        if self.resting:
+            raise BrokerError("two tasks read one subscription; subscribe once for each")
+        self.resting = self.idle = True
 
     def _take_joined(self, cursor: Cursor) -> bytes:
         """Take what is ready of the only channel that has news."""

@@ -17,6 +17,9 @@ from starlette_sse.eventloop import Alarm, EventLoop
 
 __all__ = ["Log", "Subscriber"]
 
+#: Seconds after its time that an event is looked at, so that no rounding makes it too young by a hair.
+LATE = 0.001
+
 
 class Subscriber(Protocol):
     """Who reads some channels of the log."""
@@ -62,7 +65,8 @@ class Log:
         self._loop: EventLoop | None = None
         self._offset = 0.0
         self._alarm: Alarm | None = None
-        self._due: list[tuple[float, int, Channel]] = []
+        # The channels whose ages are watched, by the time of what is oldest in each.
+        self._oldest: list[tuple[float, int, Channel]] = []
         self._order = count()
 
     # The event loop and its clock
@@ -123,7 +127,7 @@ class Log:
             return
         channel.append(entry)
         if not channel.timed:
-            self._expire_at(entry.time + self.retention.max_age, channel)
+            self._watch(channel, entry.time)
 
     def acknowledge(self, event_id: str) -> None:
         """Take note that an event is in the log, which is not lost from here on without a word."""
@@ -206,7 +210,7 @@ class Log:
 
     def _start_over(self, seq: int) -> None:
         self.seen = self.newest = self.floor = seq
-        self._due.clear()
+        self._oldest.clear()
         for name, channel in list(self.channels.items()):
             channel.clear(seq)
             channel.timed = False
@@ -217,29 +221,31 @@ class Log:
         for subscriber in tuple(self.subscribers):
             subscriber.wake()
 
-    def _expire_at(self, due: float, channel: Channel) -> None:
+    def _watch(self, channel: Channel, oldest: float) -> None:
         channel.timed = True
-        heapq.heappush(self._due, (due, next(self._order), channel))
-        if self._due[0][2] is channel:
+        heapq.heappush(self._oldest, (oldest, next(self._order), channel))
+        if self._oldest[0][2] is channel:
             self._set_alarm()
 
     def _set_alarm(self) -> None:
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
-        if self._due and self._loop is not None:
-            self._alarm = self._loop.call_at(self._due[0][0] - self._offset, self._expire)
+        if self._oldest and self._loop is not None:
+            due = self._oldest[0][0] + self.retention.max_age + LATE
+            self._alarm = self._loop.call_at(due - self._offset, self._expire)
 
     def _expire(self) -> None:
-        max_age, now = self.retention.max_age, self.now()
-        while self._due and self._due[0][0] <= now:
-            channel = heapq.heappop(self._due)[2]
-            oldest = channel.expire(now - max_age)
+        # Only this is compared, here and in the channel: sums that are rounded apart would never come to an end.
+        before = self.now() - self.retention.max_age
+        while self._oldest and self._oldest[0][0] <= before:
+            channel = heapq.heappop(self._oldest)[2]
+            oldest = channel.expire(before)
             channel.timed = oldest is not None
             if oldest is None:
                 self.tidy(channel)
             else:
-                heapq.heappush(self._due, (oldest + max_age, next(self._order), channel))
+                heapq.heappush(self._oldest, (oldest, next(self._order), channel))
         self._set_alarm()
 
 

@@ -19,6 +19,10 @@ class Waiter(Protocol):
 
     async def wait(self) -> None: ...
 
+    @property
+    def waiting(self) -> bool:
+        """Whether a task is in :meth:`wait`."""
+
 
 class Alarm(Protocol):
     """Something that is going to happen: a callback set for a time, a task's end."""

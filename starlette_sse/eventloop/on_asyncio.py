@@ -37,6 +37,10 @@ class AsyncioWaiter:
                 self._future = None
         self._woken = False
 
+    @property
+    def waiting(self) -> bool:
+        return self._future is not None
+
 
 class AsyncioTasks:
     """Plain asyncio tasks: anyio's cost each stream several KiB and a quarter of its CPU time to connect."""

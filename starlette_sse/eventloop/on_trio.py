@@ -41,6 +41,10 @@ class TrioWaiter:
             await trio.lowlevel.wait_task_rescheduled(abort)
         self._woken = False
 
+    @property
+    def waiting(self) -> bool:
+        return self._task is not None
+
 
 class TrioAlarm:
     __slots__ = ("_loop", "callback")

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import gc
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import anyio
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from starlette_sse.broker import Broker
+from starlette_sse.broker.base import Entry, Retention
+from starlette_sse.broker.cursor import Position
+from starlette_sse.broker.log import Log
+from starlette_sse.broker.tally import Tally
+from starlette_sse.eventloop import EventLoop
 from starlette_sse.testing import virtual_backend
 from tests.broker.conftest import Diary
 from tests.broker.reading import take, texts
@@ -20,6 +28,56 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     return virtual_backend(request.param)
+
+
+class Clock:
+    """An event loop's clock and its one alarm, which rings at just the time that it was set for."""
+
+    def __init__(self, time: float) -> None:
+        self.now = time
+        self._alarm: tuple[float, Callable[[], object]] | None = None
+        self.rings = 0
+
+    def time(self) -> float:
+        return self.now
+
+    def call_at(self, when: float, callback: Callable[[], object]) -> Clock:
+        self._alarm = when, callback
+        return self
+
+    def cancel(self) -> None:
+        self._alarm = None
+
+    def ring(self) -> bool:
+        """Let the time of the alarm come; False if there is none."""
+        if self._alarm is None:
+            return False
+        (self.now, callback), self._alarm = self._alarm, None
+        self.rings += 1
+        callback()
+        return True
+
+
+seconds = st.floats(min_value=0.001, max_value=1e6)
+
+
+@given(start=seconds, gaps=st.lists(seconds, min_size=1, max_size=4), max_age=seconds)
+def test_events_expire_whatever_the_rounding(start: float, gaps: list[float], max_age: float) -> None:
+    """However the sums of times and ages are rounded, one look at each event is enough."""
+    clock = Clock(start)
+    log = Log(Retention(history=100, max_age=max_age, max_bytes=100_000), Tally(()))
+    log.bind(cast("EventLoop", clock))
+    log.begin(Position("e", 0))
+    channel = log.channel("a", 0)
+    for seq, gap in enumerate(gaps, 1):
+        key = "k" if seq % 2 else None
+        log.append(Entry(channel="a", epoch="e", seq=seq, prev=seq - 1, frame=b"x", key=key, time=log.now()))
+        clock.now += gap
+    while clock.rings <= len(gaps) and clock.ring():
+        pass
+    assert channel.empty
+    assert log.channels == {}
+    assert clock.rings <= len(gaps)
 
 
 async def resumes(broker: Broker, channel: str, event_id: str) -> bool:
@@ -61,7 +119,7 @@ async def test_a_channel_without_readers_and_events_costs_nothing() -> None:
     assert broker.health().channels == 2000
     await anyio.sleep(101)
     assert broker.health().channels == 0
-    assert broker._log._due == []
+    assert broker._log._oldest == []
     assert broker._log._alarm is None
 
 
