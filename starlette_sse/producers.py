@@ -164,6 +164,8 @@ class Producer:
                 if this_turn == last_turn:
                     await self._loop.checkpoint()
                 last_turn = this_turn
+            # Or a stream that waits would hold what it sent last.
+            del item, frame
         return False
 
     async def _gets_turn(self) -> bool:

@@ -280,6 +280,8 @@ class Stream:
                 await writer.write(frame)
                 if self._watched:
                     self._tell_sent(len(frame))
+            # Or a stream that waits would hold the last page of what it caught up with.
+            del frame
             if self._chores:
                 await self._do_chores(self._chores)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -276,3 +278,28 @@ async def test_a_generator_is_never_ahead_of_the_wire() -> None:
         await stream.expect("0", "1")
         await anyio.sleep(1000)
         assert pulled == [0, 1, 2]
+
+
+async def test_a_stream_that_waits_does_not_hold_what_it_sent() -> None:
+    """An event of megabytes is gone once it is sent, however long the next one takes."""
+
+    class Large(dict[str, str]):
+        """Can be watched."""
+
+    sent: list[weakref.ref[Large]] = []
+
+    def large() -> Large:
+        event = Large(data="x" * 1000)
+        sent.append(weakref.ref(event))
+        return event
+
+    class Feed(Noting):
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            yield large()
+            await anyio.sleep_forever()
+
+    async with serve(Feed) as client, client.stream("/") as stream:
+        await stream.expect("x" * 1000)
+        await anyio.sleep(1)
+        gc.collect()
+        assert [ref() for ref in sent] == [None]
