@@ -346,8 +346,16 @@ class EndpointHooks:
         self._endpoint = endpoint
         self._request = request
 
-    async def ping_frame(self) -> bytes:
-        ping = await resolve(self._endpoint.ping_message(self._request))
+    def ping_frame(self) -> bytes | Awaitable[bytes]:
+        ping: Any = self._endpoint.ping_message(self._request)
+        if not isinstance(ping, ServerSentEvent) and inspect.isawaitable(ping):
+            return self._awaited_ping(ping)
+        return self._ping_frame(ping)
+
+    async def _awaited_ping(self, ping: Awaitable[Any]) -> bytes:
+        return self._ping_frame(await ping)
+
+    def _ping_frame(self, ping: Any) -> bytes:
         position = self._endpoint._position()  # noqa: SLF001 - this class is the endpoint's other half
         if position is not None:
             event = as_event(ping, self._endpoint.event_class)

@@ -221,7 +221,7 @@ class ResponseHooks:
         self._response = response
         self._disconnect: Message = {"type": f"{protocol}.disconnect"}
 
-    async def ping_frame(self) -> bytes:
+    def ping_frame(self) -> bytes:
         factory = self._response.ping_message_factory
         ping = factory() if factory else ServerSentEvent(comment=f"ping - {datetime.now(UTC)}")
         return as_frame(ping, self._response.sep)

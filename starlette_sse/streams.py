@@ -52,6 +52,7 @@ class Stream:
     """One client's stream, from the opening to the cleanup."""
 
     __slots__ = (
+        "_awaited_ping",
         "_chores",
         "_companion",
         "_deadlines",
@@ -111,6 +112,7 @@ class Stream:
         self._listener: Alarm | None = None
         self._companion: Alarm | None = None
         self._chores: set[Due] | None = None
+        self._awaited_ping: Awaitable[bytes] | None = None
         self._opened = self._stalled = self._told = self._hurried = False
         self._goodbye: anyio.CancelScope | None = None
         self._reason: CloseReason | None = None
@@ -336,7 +338,7 @@ class Stream:
             self.end(CloseReason.SEND_TIMEOUT)
         elif due is Due.LIFETIME:
             self.end(CloseReason.LIFETIME)
-        else:
+        elif due is not Due.PING or not self._ping_now():
             self._chores = {due} | (self._chores or set())
             self._source.wake()
 
@@ -358,8 +360,27 @@ class Stream:
         if Due.PING in chores:
             await self._ping()
 
+    def _ping_now(self) -> bool:
+        """Ping without waking the stream's task, and tell whether that was possible."""
+        if self._reason is not None or not self._writer.sends_now or self._writer.sending_since is not None:
+            return False
+        try:
+            frame = self._owner.ping_frame()
+        except Exception as exc:  # noqa: BLE001 - it ends the stream
+            self._fail(exc)
+            return True
+        if not isinstance(frame, bytes):
+            self._awaited_ping = frame
+            return False
+        if not self._writer.send_now(frame):
+            self._source.wake()
+        self._pinged()
+        return True
+
     async def _ping(self) -> None:
-        frame = await self._owner.ping_frame()
+        frame, self._awaited_ping = self._awaited_ping or self._owner.ping_frame(), None
+        if not isinstance(frame, bytes):
+            frame = await frame
         if self._settings.ping_only_when_idle and self._writer.sending_since is not None:
             return
         await self._writer.turn()
@@ -367,10 +388,13 @@ class Stream:
             self._writer.end()
             return
         await self._writer.write(frame)
-        self._deadlines.pinged()
+        self._pinged()
         if self._chores:
             # It fell due again while this one was being sent.
             self._chores.discard(Due.PING)
+
+    def _pinged(self) -> None:
+        self._deadlines.pinged()
         for observer in self._observers:
             observer.pinged(self)
 

@@ -33,6 +33,7 @@ class FrameWriter:
         "on_gone",
         "send",
         "sending_since",
+        "sends_now",
     )
 
     def __init__(self, loop: EventLoop, send: Send, on_gone: Callable[[BaseException], None]) -> None:
@@ -41,6 +42,8 @@ class FrameWriter:
         #: ASGI's ``send``, for who has the turn.
         self.send = send
         self.on_gone = on_gone
+        #: Whether :meth:`send_now` may be used.
+        self.sends_now = False
         #: Who waits for its turn.
         self.next: Waiter | None = None
         self._opening = b""
@@ -56,6 +59,7 @@ class FrameWriter:
         if plain is None:
             return False
         self.send = plain
+        self.sends_now = True
         return True
 
     async def open(self, start: Message, opening: bytes) -> None:

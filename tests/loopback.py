@@ -9,14 +9,16 @@ import struct
 from collections.abc import AsyncIterator
 from typing import Any
 
+import pytest
 import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Route
 
 from starlette_sse import SSEEndpoint, lifespan
 from starlette_sse.decoding import EventDecoder
+from starlette_sse.writers import FrameWriter
 
-__all__ = ["Reader", "serving"]
+__all__ = ["Reader", "sends_from_callbacks", "serving"]
 
 
 @contextlib.asynccontextmanager
@@ -32,6 +34,19 @@ async def serving(endpoint: type[SSEEndpoint], protocol: str, **options: Any) ->
     finally:
         server.should_exit = True
         await task
+
+
+def sends_from_callbacks(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Return what grows by every send from a callback: whether it was done at once."""
+    outcomes: list[bool] = []
+    send_now = FrameWriter.send_now
+
+    def watched(self: FrameWriter, frame: bytes) -> bool:
+        outcomes.append(send_now(self, frame))
+        return outcomes[-1]
+
+    monkeypatch.setattr(FrameWriter, "send_now", watched)
+    return outcomes
 
 
 class Reader:
@@ -56,6 +71,11 @@ class Reader:
 
     async def __aexit__(self, *exc_info: object) -> None:
         self._writer.transport.abort()
+
+    @property
+    def last_event_id(self) -> str:
+        """The position that the stream has told last."""
+        return self._decoder.last_event_id
 
     async def read(self, count: int) -> list[str]:
         """Read until so many events are there."""

@@ -13,8 +13,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 
 from starlette_sse import Broker, ChannelEndpoint, CloseReason, drain
-from starlette_sse.writers import FrameWriter
-from tests.loopback import Reader, serving
+from tests.loopback import Reader, sends_from_callbacks, serving
 
 pytestmark = pytest.mark.anyio
 
@@ -32,16 +31,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
 
 @pytest.fixture
 def sent_now(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Every send from a callback: whether it was done at once."""
-    outcomes: list[bool] = []
-    send_now = FrameWriter.send_now
-
-    def watched(self: FrameWriter, frame: bytes) -> bool:
-        outcomes.append(send_now(self, frame))
-        return outcomes[-1]
-
-    monkeypatch.setattr(FrameWriter, "send_now", watched)
-    return outcomes
+    return sends_from_callbacks(monkeypatch)
 
 
 def news(**attributes: Any) -> type[ChannelEndpoint]:
