@@ -200,3 +200,27 @@ async def test_a_reader_that_stalls_for_a_while_gets_pings_and_events_whole(
     own = [event for event in reader.events if event[0] != "p"]
     assert own == [f"{number} " + "x" * 5_000 for number in range(300)]
     assert {event for event in reader.events if event[0] == "p"} == {"ping " + "y" * 20_000}
+
+
+async def test_a_ping_that_was_slow_to_leave_is_finished_by_the_task(
+    protocol: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that has read it is not given up, although nothing else is sent until the next."""
+    sent_now = sends_from_callbacks(monkeypatch)
+    counting = Counting()
+
+    class Large(Silent):
+        observers = (counting,)
+        ping_interval = 1.5
+        send_timeout = 1.2
+
+        def ping_message(self, request: Request) -> ServerSentEvent:
+            return ServerSentEvent("x" * 8_000_000)
+
+    async with serving(Large, protocol) as port, Reader(port, receive_buffer=4096) as reader:
+        async with asyncio.timeout(60):
+            while all(sent_now):
+                await asyncio.sleep(0.001)
+        await reader.read(3)
+    assert sent_now[:2] == [True, False]
+    assert [reason for reason, _ in counting.closed_as] == [CloseReason.CLIENT_GONE]
