@@ -34,7 +34,7 @@ UNITS = {
 
 
 #: What a process has open besides its connections.
-SPARE_FILES = 300
+SPARE_FILES = 100
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Scale:
     large: int = 100
     channels: int = 100_000
     subscribers: int = 10_000
-    crowd: int = 19_500
+    crowd: int = 19_900
     warm_up: int = 100
     few: int = 100
     many: int = 10_000
