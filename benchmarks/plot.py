@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,12 +27,19 @@ def draw(results: Mapping[str, tuple[Row, Result]], path: Path) -> list[Path]:
 
     # Text stays text in the SVG, and the same figures make the same file.
     plt.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "starlette_sse"}
-    drawn = [(row, result) for row, result in results.values() if row.targets]
+    drawn = [(row, result) for row, result in results.values() if compares(row, result)]
     if not drawn:
         raise ValueError("none of the rows compares anybody; there is nothing to draw")
-    lines = math.ceil(len(drawn) / 2)
+    # Each line of two panels is as high as the fuller of them needs.
+    bars = [max(len(result.contestants) for _, result in drawn[place : place + 2]) for place in range(0, len(drawn), 2)]
+    heights = [1.1 + 0.2 * count for count in bars]
     figure, axes = plt.subplots(
-        lines, min(2, len(drawn)), figsize=(13, 2.1 * lines), squeeze=False, layout="constrained"
+        len(bars),
+        min(2, len(drawn)),
+        figsize=(13, sum(heights)),
+        height_ratios=heights,
+        squeeze=False,
+        layout="constrained",
     )
     for axis in axes.flat[len(drawn) :]:
         axis.set_axis_off()
@@ -44,6 +50,11 @@ def draw(results: Mapping[str, tuple[Row, Result]], path: Path) -> list[Path]:
     figure.savefig(paths[1], dpi=96)
     plt.close(figure)
     return paths
+
+
+def compares(row: Row, result: Result) -> bool:
+    """Tell whether contestants were measured against each other, and not one in several situations."""
+    return len(result.contestants) > 1 and (bool(row.targets) or row.load is not None)
 
 
 def panel(axis: Any, row: Row, result: Result) -> None:
@@ -62,6 +73,9 @@ def panel(axis: Any, row: Row, result: Result) -> None:
         ecolor="#404040",
         capsize=3,
     )
+    for place, spread in enumerate(spreads):
+        axis.text(spread.most, place, f"  {spread.middle:.3g}", va="center", fontsize=7)
+    axis.margins(x=0.1)
     axis.set_title(row.title, loc="left", fontsize=9)
     axis.set_xlabel(row.unit(row.headline) + " (less is better)", fontsize=8)
     axis.spines[["top", "right"]].set_visible(False)

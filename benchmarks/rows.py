@@ -301,7 +301,7 @@ ROWS: Sequence[Row] = (
     ),
     Row(
         "workers",
-        "one event from one process, through Redis, to every connection of all: their CPU per delivery together",
+        "one event through Redis to every connection of several processes: their CPU per delivery",
         "cpu",
         ("ours: 2 workers", "sse-starlette: 2 workers"),
         load=deliver_one,

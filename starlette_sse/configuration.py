@@ -61,6 +61,7 @@ class Configuration:
     methods: frozenset[str]
     allow: tuple[str, ...]
     sync_hooks: frozenset[str]
+    pings_at_once: bool
     settings: StreamSettings
     headers: Headers
     limit: StreamLimit | None
@@ -82,6 +83,7 @@ class Configuration:
             methods=methods,
             allow=(*sorted(methods - set(VERBS)), *verbs, "HEAD"),
             sync_hooks=sync_hooks_of(endpoint),
+            pings_at_once=not iscoroutinefunction(endpoint.ping_message),
             settings=settings_of(endpoint),
             headers=Headers(endpoint.headers),
             limit=limit_of(endpoint),
@@ -104,6 +106,7 @@ class Configuration:
             methods=self.methods,
             allow=self.allow,
             sync_hooks=self.sync_hooks,
+            pings_at_once=self.pings_at_once,
             settings=settings_of(endpoint),
             headers=Headers(endpoint.headers),
             limit=self.limit,

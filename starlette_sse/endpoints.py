@@ -346,6 +346,10 @@ class EndpointHooks:
         self._endpoint = endpoint
         self._request = request
 
+    @property
+    def pings_at_once(self) -> bool:
+        return self._endpoint._configuration.pings_at_once  # noqa: SLF001
+
     def ping_frame(self) -> bytes | Awaitable[bytes]:
         ping: Any = self._endpoint.ping_message(self._request)
         if not isinstance(ping, ServerSentEvent) and inspect.isawaitable(ping):

@@ -13,6 +13,10 @@ __all__ = ["StreamOwner"]
 class StreamOwner(Protocol):
     """What a stream asks of the endpoint or response that it belongs to."""
 
+    @property
+    def pings_at_once(self) -> bool:
+        """Whether :meth:`ping_frame` need not be awaited, as a rule."""
+
     def ping_frame(self) -> bytes | Awaitable[bytes]:
         """Return the ping, or what it has to be awaited of."""
 

@@ -6,7 +6,6 @@ for the client to go, and a :class:`~starlette_sse.producers.Producer` runs ``ev
 
 from __future__ import annotations
 
-import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from types import MethodType
@@ -18,6 +17,7 @@ from starlette.types import Message, Receive, Send
 
 from starlette_sse.deadlines import Deadlines, Due, StreamSettings
 from starlette_sse.draining import Domain
+from starlette_sse.endings import Steps
 from starlette_sse.eventloop import Alarm, current_event_loop
 from starlette_sse.exceptions import SlowReaderError
 from starlette_sse.listeners import listen
@@ -39,9 +39,6 @@ UNHURRIED = frozenset({CloseReason.FINISHED, CloseReason.ERROR})
 
 #: What servers and middleware raise from ``send`` when the client has gone; uvloop has RuntimeError.
 GONE = (OSError, RuntimeError, anyio.BrokenResourceError, anyio.ClosedResourceError)
-
-#: Seconds between cutting a generator that swallows the cut and giving up on it.
-CUT_MARGIN = 1.0
 
 
 def forget(_: object) -> None:
@@ -247,7 +244,8 @@ class Stream:
     async def _let_others_clean_up(self) -> None:
         # A server that shuts down by cancelling may drop all other requests when the first one has left (daphne does).
         if self._domain.draining:
-            await self._step(self.longest_end, "the drain", self._domain.drained)
+            steps = Steps(self._loop, self._report)
+            await steps.take("the drain", self._domain.drained, steps.deadline(self.longest_end))
 
     # While the stream is open
 
@@ -362,17 +360,22 @@ class Stream:
 
     def _ping_now(self) -> bool:
         """Ping without waking the stream's task, and tell whether that was possible."""
-        if self._reason is not None or not self._writer.sends_now or self._writer.sending_since is not None:
+        writer, owner = self._writer, self._owner
+        if (
+            self._reason is not None
+            or not (writer.sends_now and owner.pings_at_once)
+            or writer.sending_since is not None
+        ):
             return False
         try:
-            frame = self._owner.ping_frame()
+            frame = owner.ping_frame()
         except Exception as exc:  # noqa: BLE001 - it ends the stream
             self._fail(exc)
             return True
         if not isinstance(frame, bytes):
             self._awaited_ping = frame
             return False
-        if not self._writer.send_now(frame):
+        if not writer.send_now(frame):
             self._source.wake()
         self._pinged()
         return True
@@ -409,30 +412,37 @@ class Stream:
 
     async def _wind_up(self) -> None:
         self._deadlines.stop()
-        reason = self._reason or CloseReason.FINISHED
         for beside in (self._companion, self._listener):
             if beside is not None:
                 beside.cancel()
         self._companion = self._listener = None
         if self._producer is not None:
             self._producer.stop()
+        reason, steps = self._reason or CloseReason.FINISHED, Steps(self._loop, self._report)
         if self._opened and reason not in ABRUPT and not self._stalled:
             # Not shielded: whoever cancels now waits for cleanup, and not for a client.
-            self._goodbye = self._loop.cancel_scope(deadline=self._deadline(self._patience(reason)))
-            self._stalled = await self._bounded(self._goodbye, "the last frame", self._say_goodbye)
+            self._goodbye = self._loop.cancel_scope(deadline=steps.deadline(self._patience(reason)))
+            self._stalled = await steps.take_in(self._goodbye, "the last frame", self._say_goodbye)
         if self._stalled or reason is CloseReason.SEND_TIMEOUT:
             abort_connection(self._receive)
         if reason is CloseReason.ERROR and self._error is not None:
             self._report(self._error, "events", propagates=not self._told)
-        if self._producer is not None:
-            await self._close_producer(self._producer)
-        self._writer.abandon()
-        if self._owner.cleans_up:
-            timeout = self._settings.cleanup_timeout
-            await self._step(timeout, "on_disconnect", lambda: self._owner.stream_closed(reason))
+        await self._clean_up(reason, steps)
+        self._interrupted = self._interrupted or steps.interrupted
         for observer in self._observers:
             observer.closed(self, reason, self._error)
         self._writer.on_gone = self._deadlines.on_due = forget
+
+    async def _clean_up(self, reason: CloseReason, steps: Steps) -> None:
+        producer, timeout = self._producer, self._settings.cleanup_timeout
+        if producer is not None:
+            if not producer.done:
+                await steps.close(producer, self._source, timeout)
+            if producer.error not in (None, self._error, self._interrupted, steps.interrupted):
+                self._report(producer.error, "events")
+        self._writer.abandon()
+        if self._owner.cleans_up:
+            await steps.take("on_disconnect", lambda: self._owner.stream_closed(reason), steps.deadline(timeout))
 
     async def _say_goodbye(self) -> None:
         await self._writer.turn()
@@ -449,67 +459,6 @@ class Stream:
         except Exception as exc:  # noqa: BLE001 - reported
             self._report(exc, "the last frame")
             return None if reason is CloseReason.ERROR else b""
-
-    async def _close_producer(self, producer: Producer) -> None:
-        if not producer.done:
-            producer.stop_delivery()
-            if not await self._closes_within(self._settings.cleanup_timeout, producer):
-                producer.cut()
-                await self._closes_within(CUT_MARGIN, producer)
-        if producer.error not in (None, self._error, self._interrupted):
-            self._report(producer.error, "events")
-
-    async def _closes_within(self, seconds: float | None, producer: Producer) -> bool:
-        deadline, over = self._deadline(seconds), False
-
-        def ring() -> None:
-            nonlocal over
-            over = True
-            self._source.wake()
-
-        alarm = self._loop.call_at(deadline, ring) if deadline < math.inf else None
-        try:
-            while not (producer.done or over):
-                await self._source.pull()
-        except BaseException as exc:  # noqa: BLE001 - raised again by run
-            self._interrupted = self._interrupted or exc
-            # A shield costs more than the rest of the wait, so it is raised for those that are cancelled.
-            return not await self._step(deadline - self._loop.time(), "events", lambda: self._closed(producer))
-        finally:
-            if alarm is not None:
-                alarm.cancel()
-        if over:
-            self._report_cut("events")
-        return not over
-
-    async def _closed(self, producer: Producer) -> None:
-        while not producer.done:
-            await self._source.pull()
-
-    async def _step(self, seconds: float | None, during: str, step: Callable[[], Awaitable[None]]) -> bool:
-        return await self._bounded(self._loop.cancel_scope(deadline=self._deadline(seconds), shield=True), during, step)
-
-    def _deadline(self, seconds: float | None) -> float:
-        return math.inf if seconds is None else self._loop.time() + seconds
-
-    async def _bounded(self, scope: anyio.CancelScope, during: str, step: Callable[[], Awaitable[None]]) -> bool:
-        """Take one step of the end, whatever has happened before it, and tell whether it was cut.
-
-        What goes wrong is reported, and the end goes on.
-        """
-        try:
-            with scope:
-                await step()
-        except Exception as exc:  # noqa: BLE001 - reported
-            self._report(exc, during)
-        except BaseException as exc:  # noqa: BLE001 - raised again by run
-            self._interrupted = self._interrupted or exc
-        if scope.cancelled_caught:
-            self._report_cut(during)
-        return scope.cancelled_caught
-
-    def _report_cut(self, during: str) -> None:
-        self._report(TimeoutError(f"{during} was cut by its time limit"), during)
 
     def _report(self, error: BaseException, during: str, *, propagates: bool = False) -> None:
         for observer in self._observers:

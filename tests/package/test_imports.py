@@ -26,6 +26,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"endpoints", "closing"}),
     frozenset({"responses", "configuration", "registry", "following"}),
     frozenset({"streams"}),
+    frozenset({"endings"}),
     frozenset({"producers", "deadlines", "listeners", "sprints", "sources", "owners"}),
     frozenset({"writers"}),
     frozenset({"servers", "driving"}),
