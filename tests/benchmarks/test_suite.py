@@ -91,11 +91,11 @@ def test_a_row_of_more_connections_than_files_is_left_out(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A limit that is too low is told of at the start, not found by a failure in the middle."""
-    monkeypatch.setattr("resource.getrlimit", lambda what: (309, 309))
+    monkeypatch.setattr("resource.getrlimit", lambda what: (109, 109))
     monkeypatch.setattr("resource.setrlimit", lambda what, limits: None)
     main(["--tiny", "--only", "fan-out 10000", "--only", "encoding"])
     told = capsys.readouterr().out
-    assert "Left out: fan-out 10000, because it needs 310 open files and 309 are allowed (see ulimit -Hn)." in told
+    assert "Left out: fan-out 10000, because it needs 110 open files and 109 are allowed (see ulimit -Hn)." in told
     assert "encoding one event" in told
 
 
