@@ -91,7 +91,9 @@ class ChannelEndpoint(SSEEndpoint):
         return subscription
 
     def _release(self) -> None:
-        if self._subscription is not None:
-            self._subscription.leave()
-            self._subscription = None
-        super()._release()
+        subscription, self._subscription = self._subscription, None
+        try:
+            if subscription is not None:
+                subscription.leave()
+        finally:
+            super()._release()

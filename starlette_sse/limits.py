@@ -169,22 +169,20 @@ class StreamLimit:
             return self._clients.copy()
 
     def take(self, client: str) -> None:
-        """Take a place, which :meth:`give_back` returns.
+        """Take a place, which :meth:`give_back` returns; whatever is raised, none is taken.
 
-        :raises StreamRefusedError: the client is not let in; then nothing is taken.
+        :raises StreamRefusedError: the client is not let in.
         """
         self._count_in(client)
-        self._tell()
+        try:
+            self._tell()
+        except BaseException:
+            self._count_out(client)
+            raise
 
     def give_back(self, client: str) -> None:
         """Return a place."""
-        with self._lock:
-            self._open -= 1
-            left = self._clients[client] - 1
-            if left:
-                self._clients[client] = left
-            else:
-                del self._clients[client]
+        self._count_out(client)
         self._tell()
 
     def _tell(self) -> None:
@@ -204,6 +202,15 @@ class StreamLimit:
                 self._rate.take(client)
             self._open += 1
             self._clients[client] = held + 1
+
+    def _count_out(self, client: str) -> None:
+        with self._lock:
+            self._open -= 1
+            left = self._clients[client] - 1
+            if left:
+                self._clients[client] = left
+            else:
+                del self._clients[client]
 
 
 def refuse(

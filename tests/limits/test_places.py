@@ -312,6 +312,21 @@ async def test_classes_count_apart() -> None:
     assert [visit.status for visit in visits] == [200, 200]
 
 
+def test_a_place_that_cannot_be_told_of_is_not_taken() -> None:
+    """What counts together with other processes may fail, and no place is lost by that."""
+    limit = StreamLimit(1, 1)
+
+    def fail() -> None:
+        raise RuntimeError("the event loop has ended")
+
+    limit.on_change = fail
+    with pytest.raises(RuntimeError, match="has ended"):
+        limit.take("a")
+    limit.on_change = None
+    limit.take("a")
+    assert limit.by_client() == {"a": 1}
+
+
 def test_threads_never_exceed_the_limit() -> None:
     """Event loops in threads of their own share the places of a class."""
     limit = StreamLimit(3, 2)
