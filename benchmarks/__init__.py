@@ -6,8 +6,8 @@ a Redis; better-sse runs on Node.js, and Nchan in nginx. The server's CPU time, 
 the headline: it does not count the clients, and depends the least on what else the machine does. Every client's events
 are checked after the measurement, so a figure stands for deliveries that were made, once each and in order.
 
-Everything takes about half an hour on a machine that has nothing else to do, and ``--quick`` less than two minutes: it
-leaves out what takes long. ``--only`` measures one kind of work; ``--json`` and ``--plot`` keep what was measured.
+Everything takes about twenty minutes on a machine that has nothing else to do, and ``--quick`` less than two: it leaves
+out what takes long. ``--only`` measures one kind of work; ``--json`` and ``--plot`` keep what was measured.
 ``--only crowd`` opens as many connections as 20,000 files allow. Whoever needs a part that is not installed is left
 out, and the report says which part and how to install it. On Debian ``apt-get install nodejs npm nginx
 libnginx-mod-nchan redis-server`` brings all of them; better-sse itself is installed by npm, next to its server.

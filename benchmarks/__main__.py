@@ -7,6 +7,7 @@ import json
 import resource
 import signal
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -51,13 +52,35 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--quick", action="store_true", help="fewer connections, contestants and rows; under two minutes")
     made.add_argument("--tiny", action="store_true", help="only see that everything works; the figures mean nothing")
     made.add_argument("--only", action="append", choices=[row.name for row in ROWS], help="this row; may be repeated")
-    made.add_argument("--runs", type=int, help="interleaved runs (default: 5; with --quick 2)")
+    made.add_argument("--runs", type=positive, help="interleaved runs (default: 5; with --quick 2)")
     made.add_argument("--loop", choices=["asyncio", "uvloop"], default="asyncio", help="the servers' event loop")
     made.add_argument("--http", choices=["httptools", "h11"], default="httptools", help="uvicorn's HTTP parser")
-    made.add_argument("--connections", type=int, help="connections of the fan-out and the burst")
-    made.add_argument("--json", type=Path, metavar="FILE", help="write every run's figures")
-    made.add_argument("--plot", type=Path, metavar="FILE", help="draw FILE.svg and FILE.png; needs matplotlib")
+    made.add_argument("--connections", type=positive, help="connections of the fan-out and the burst")
+    made.add_argument("--json", type=new_file, metavar="FILE", help="write every run's figures")
+    made.add_argument("--plot", type=drawing, metavar="FILE", help="draw FILE.svg and FILE.png; needs matplotlib")
     return made
+
+
+def positive(text: str) -> int:
+    """Return a number that is at least 1."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
+    return int(text)
+
+
+def new_file(text: str) -> Path:
+    """Return a path that can be written to, as is better known before the measurement than after it."""
+    path = Path(text)
+    if path.is_dir() or not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be written: give a file in a directory that exists")
+    return path
+
+
+def drawing(text: str) -> Path:
+    """Return the same for a picture, if there is what draws it."""
+    if find_spec("matplotlib") is None:
+        raise argparse.ArgumentTypeError("a plot needs matplotlib: pip install matplotlib")
+    return new_file(text)
 
 
 def scale_of(options: Any) -> Scale:

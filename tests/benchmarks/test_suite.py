@@ -87,6 +87,38 @@ def test_who_lacks_a_part_is_left_out_and_told_of(
     assert told["left_out"] == dict.fromkeys(["ours: 2 workers", "sse-starlette: 2 workers"], reason)
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "remedy"),
+    [
+        ("--runs", "0", "'0' is no number from 1 on"),
+        ("--connections", "-5", "'-5' is no number from 1 on"),
+        ("--json", "nowhere/figures.json", "give a file in a directory that exists"),
+        ("--plot", ".", "give a file in a directory that exists"),
+        ("--only", "everything", "invalid choice: 'everything'"),
+    ],
+    ids=str,
+)
+def test_what_cannot_work_is_told_before_anything_is_measured(
+    option: str, value: str, remedy: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody waits twenty minutes to read that the figures cannot be written."""
+    with pytest.raises(SystemExit):
+        main(["--tiny", f"{option}={value}"])
+    told = capsys.readouterr()
+    assert remedy in told.err
+    assert told.out == ""
+
+
+def test_a_plot_without_what_draws_it_is_told_at_once(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the remedy."""
+    monkeypatch.setattr("benchmarks.__main__.find_spec", lambda name: None)
+    with pytest.raises(SystemExit):
+        main(["--tiny", "--plot", "speed"])
+    assert "pip install matplotlib" in capsys.readouterr().err
+
+
 def test_a_row_of_more_connections_than_files_is_left_out(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
