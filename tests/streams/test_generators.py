@@ -303,3 +303,41 @@ async def test_a_stream_that_waits_does_not_hold_what_it_sent() -> None:
         await anyio.sleep(1)
         gc.collect()
         assert [ref() for ref in sent] == [None]
+
+
+async def test_the_cleanup_of_a_cancelled_stream_is_cut_at_its_deadline_too() -> None:
+    """A server that cancels waits for the cleanup, but not for ever."""
+
+    class Hanging(Noting):
+        cleanup_timeout = 10.0
+
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            try:
+                yield "first"
+                await anyio.sleep_forever()
+            finally:
+                await anyio.sleep_forever()
+
+        async def on_disconnect(self, request: Request, reason: CloseReason) -> None:
+            self.notes.append(reason)
+
+    opened = anyio.Event()
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.body":
+            opened.set()
+
+    async def receive() -> Any:
+        await anyio.sleep_forever()
+
+    async def run() -> None:
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+        await Hanging(scope, receive, send)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(run)
+        await opened.wait()
+        start = anyio.current_time()
+        tasks.cancel_scope.cancel()
+    assert anyio.current_time() - start == pytest.approx(10)
+    assert Hanging.notes == ["connected", CloseReason.CANCELLED]
