@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from enum import Enum, auto
 from typing import Any
 
-from starlette_sse.eventloop import EventLoop, Shelter
+from starlette_sse.eventloop import EventLoop
 from starlette_sse.writers import FrameWriter
 
 __all__ = ["Producer", "bare"]
@@ -70,7 +70,7 @@ class Producer:
         self._writer = writer
         self._on_moved = on_moved
         self._on_sent = on_sent
-        self._shelter = Shelter(loop)
+        self._shelter = loop.shelter()
         self._phase = Phase.NEW
         self._stopping = False
         #: How many events were sent.

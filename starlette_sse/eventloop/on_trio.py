@@ -11,7 +11,8 @@ from typing import Any, Self
 
 import trio
 
-from starlette_sse.eventloop.base import Alarm, EventLoop, Interruption, Tasks, Waiter
+from starlette_sse.eventloop.base import Alarm, EventLoop, Interruption, Shelter, Tasks, Waiter
+from starlette_sse.eventloop.scoped_shelter import ScopedShelter
 
 __all__ = ["TrioEventLoop", "call_protected"]
 
@@ -174,6 +175,9 @@ class TrioEventLoop(EventLoop):
 
     def interruption(self) -> Interruption:
         return TrioInterruption()
+
+    def shelter(self) -> Shelter:
+        return ScopedShelter(self)
 
     def turn(self, now: float) -> float:
         turn = self._turn
