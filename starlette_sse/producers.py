@@ -43,6 +43,7 @@ class Producer:
 
     __slots__ = (
         "_encode",
+        "_exhausted",
         "_iterator",
         "_loop",
         "_on_moved",
@@ -50,6 +51,7 @@ class Producer:
         "_phase",
         "_shelter",
         "_stopping",
+        "_turn",
         "_writer",
         "error",
         "produced",
@@ -72,7 +74,10 @@ class Producer:
         self._on_sent = on_sent
         self._shelter = loop.shelter()
         self._phase = Phase.NEW
+        # Whether it ran out, and was not just stopped.
+        self._exhausted = False
         self._stopping = False
+        self._turn = -1.0
         #: How many events were sent.
         self.produced = 0
         #: What ended the iterator, or its cleanup, other than being stopped.
@@ -89,23 +94,52 @@ class Producer:
         return self._phase is Phase.DONE
 
     async def run(self) -> None:
-        """Run the iterator to its end; an error of the user's is left in :attr:`error`."""
-        try:
-            with self._shelter:
-                try:
-                    exhausted = await self._pull_all()
-                except BaseException as exc:  # noqa: BLE001 - sorted out by what it holds
-                    exhausted = False
-                    self.error = genuine(exc, self._loop.cancelled)
-                self._phase = Phase.CLOSING
-                if not exhausted:
-                    self._on_moved(self)
-                # An iterator that ran out may hold something too, as a channel's end does.
-                await self._close()
-        finally:
-            self._phase = Phase.DONE
-            self._on_moved(self)
-            self._on_moved = forget
+        """Run the iterator to its end; an error of the user's is left in :attr:`error`.
+
+        All of it is one coroutine, as each stream holds it and each event passes it.
+        """
+        advance, encode, writer, on_sent = self._iterator.__anext__, self._encode, self._writer, self._on_sent
+        pulling, delivering = Phase.PULLING, Phase.DELIVERING
+        send, time = writer.send, self._loop.time
+        check_at, produced = time() + LONGEST_TURN, 0
+        with self._shelter:
+            try:
+                while not self._stopping:
+                    self._phase = pulling
+                    item = await advance()
+                    self._phase = delivering
+                    frame = encode(item)
+                    size = len(frame)
+                    if writer.sending_since is not None:
+                        if not await self._gets_turn():
+                            break
+                        frame = writer.after_opening(frame)
+                    # What writer.write() does, in place: the calls would be a tenth of what an event takes.
+                    writer.sending_since = writer.last_write = now = time()
+                    try:
+                        await send({"type": "http.response.body", "body": frame, "more_body": True})
+                        writer.bytes_sent += size
+                    except Exception as exc:  # noqa: BLE001 - told to on_gone
+                        writer.on_gone(exc)
+                    finally:
+                        if writer.next is None:
+                            writer.sending_since = None
+                        else:
+                            writer.end()
+                    produced += 1
+                    self.produced = produced
+                    if on_sent is not None:
+                        on_sent(size)
+                    if now >= check_at or not produced & MOST_EVENTS:
+                        check_at, send = now + LONGEST_TURN, writer.send
+                        if self._keeps_turn(now):
+                            # Neither the iterator nor send has waited; others must run all the same.
+                            await self._loop.checkpoint()
+                    # Or a stream that waits would hold what it sent last.
+                    del item, frame
+            except BaseException as exc:  # noqa: BLE001 - sorted out by what it holds
+                self._note(exc)
+            await self._end()
 
     def stop(self) -> None:
         """Pull no more: interrupt the iterator where it waits, or close it once its item is delivered."""
@@ -121,52 +155,10 @@ class Producer:
         """Cancel whatever still runs, for good."""
         self._shelter.cut()
 
-    async def _pull_all(self) -> bool:
-        """Return whether the iterator ran out, and not just was stopped."""
-        advance, encode, writer, on_sent = self._iterator.__anext__, self._encode, self._writer, self._on_sent
-        pulling, delivering = Phase.PULLING, Phase.DELIVERING
-        send, time = writer.send, self._loop.time
-        last_turn = check_at = 0.0
-        produced = 0
-        while not self._stopping:
-            self._phase = pulling
-            try:
-                item = await advance()
-            except StopAsyncIteration:
-                return True
-            self._phase = delivering
-            frame = encode(item)
-            size = len(frame)
-            if writer.sending_since is not None:
-                if not await self._gets_turn():
-                    break
-                frame = writer.after_opening(frame)
-            # What writer.write() does, in place: the calls would be a tenth of what an event takes.
-            writer.sending_since = writer.last_write = now = time()
-            try:
-                await send({"type": "http.response.body", "body": frame, "more_body": True})
-                writer.bytes_sent += size
-            except Exception as exc:  # noqa: BLE001 - told to on_gone
-                writer.on_gone(exc)
-            finally:
-                if writer.next is None:
-                    writer.sending_since = None
-                else:
-                    writer.end()
-            produced += 1
-            self.produced = produced
-            if on_sent is not None:
-                on_sent(size)
-            if now >= check_at or not produced & MOST_EVENTS:
-                check_at, send = now + LONGEST_TURN, writer.send
-                this_turn = self._loop.turn(now)
-                # Neither the iterator nor send has waited; other tasks of the loop must run all the same.
-                if this_turn == last_turn:
-                    await self._loop.checkpoint()
-                last_turn = this_turn
-            # Or a stream that waits would hold what it sent last.
-            del item, frame
-        return False
+    def _keeps_turn(self, now: float) -> bool:
+        """Tell whether the event loop is in the same turn as it was when this was asked before."""
+        last_turn, self._turn = self._turn, self._loop.turn(now)
+        return self._turn == last_turn
 
     async def _gets_turn(self) -> bool:
         await self._writer.turn()
@@ -174,14 +166,27 @@ class Producer:
             self._writer.end()
         return not self._stopping
 
-    async def _close(self) -> None:
-        close = getattr(self._iterator, "aclose", None)
-        if close is None:
-            return
+    def _note(self, error: BaseException) -> None:
+        if isinstance(error, StopAsyncIteration) and self._phase is Phase.PULLING:
+            self._exhausted = True
+        else:
+            self.error = self.error or genuine(error, self._loop.cancelled)
+
+    async def _end(self) -> None:
         try:
-            await close()
+            self._phase = Phase.CLOSING
+            if not self._exhausted:
+                self._on_moved(self)
+            # An iterator that ran out may hold something too, as a channel's end does.
+            close = getattr(self._iterator, "aclose", None)
+            if close is not None:
+                await close()
         except BaseException as exc:  # noqa: BLE001 - sorted out by what it holds
-            self.error = self.error or genuine(exc, self._loop.cancelled)
+            self._note(exc)
+        finally:
+            self._phase = Phase.DONE
+            self._on_moved(self)
+            self._on_moved = forget
 
 
 def forget(producer: Producer) -> None:

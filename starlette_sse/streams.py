@@ -220,7 +220,10 @@ class Stream:
                         await self._open(start, opening)
                         # What is held here is held as long as the stream lives.
                         del start, opening, events, companion
-                        await self._converse()
+                        while self._reason is None:
+                            await self._pass_on(await self._source.pull())
+                except SlowReaderError as exc:
+                    self.end(CloseReason.SLOW_READER, exc)
                 except BaseException as exc:  # noqa: BLE001 - raised again after the cleanup
                     self._fail(exc)
                 await self._wind_up()
@@ -265,25 +268,17 @@ class Stream:
             # A method of whatever object: a partial is four times as large.
             self._source.notify(MethodType(Sprint.of(self._loop).add, self))
 
-    async def _converse(self) -> None:
-        source, writer = self._source, self._writer
-        while self._reason is None:
-            try:
-                frame = await source.pull()
-            except SlowReaderError as exc:
-                self.end(CloseReason.SLOW_READER, exc)
-                return
-            if self.reason in ABRUPT:
-                return
-            await writer.finish()
-            if frame:
-                await writer.write(frame)
-                if self._watched:
-                    self._tell_sent(len(frame))
-            # Or a stream that waits would hold the last page of what it caught up with.
-            del frame
-            if self._chores:
-                await self._do_chores(self._chores)
+    async def _pass_on(self, frame: bytes | None) -> None:
+        """Send what the source has brought, and do what is due."""
+        if self._reason in ABRUPT:
+            return
+        await self._writer.finish()
+        if frame:
+            await self._writer.write(frame)
+            if self._watched:
+                self._tell_sent(len(frame))
+        if self._chores:
+            await self._do_chores(self._chores)
 
     def sprint(self) -> None:
         """Send the frames that are ready without waking the stream's task, which takes over where that won't do."""

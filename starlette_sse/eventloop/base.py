@@ -18,11 +18,11 @@ class Waiter(Protocol):
 
     def wake(self) -> None: ...
 
-    async def wait(self) -> None: ...
+    def wait(self) -> Awaitable[None]: ...
 
     @property
     def waiting(self) -> bool:
-        """Whether a task is in :meth:`wait`."""
+        """Whether a task waits and was not woken yet."""
 
 
 class Alarm(Protocol):

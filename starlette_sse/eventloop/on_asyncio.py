@@ -25,23 +25,22 @@ class AsyncioWaiter:
 
     def wake(self) -> None:
         future = self._future
-        if future is None:
+        if future is None or future.done():
             self._woken = True
-        elif not future.done():
+        else:
             future.set_result(None)
 
-    async def wait(self) -> None:
-        if not self._woken:
-            self._future = self._loop.create_future()
-            try:
-                await self._future
-            finally:
-                self._future = None
-        self._woken = False
+    def wait(self) -> Awaitable[None]:
+        # A coroutine around the future would be held by each stream.
+        self._future = future = self._loop.create_future()
+        if self._woken:
+            self._woken = False
+            future.set_result(None)
+        return future
 
     @property
     def waiting(self) -> bool:
-        return self._future is not None
+        return self._future is not None and not self._future.done()
 
 
 class AsyncioTasks:

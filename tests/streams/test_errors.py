@@ -326,3 +326,24 @@ async def test_an_error_of_send_that_is_no_sign_of_a_client_that_has_gone_is_rep
     await Late(scope, anyio.sleep_forever, send_some)  # type: ignore[arg-type]
     assert witness.failures == [("send", 'TypeError("a middleware\'s mistake")', False)]
     assert witness.closed_with[-1] is CloseReason.CLIENT_GONE
+
+
+async def test_an_encoder_that_stops_an_iteration_is_an_error() -> None:
+    """What ends an iterator in the user's code must not pass for the end of the stream."""
+
+    class Odd(ServerSentEvent):
+        @staticmethod
+        def dumps(value: Any) -> str:
+            raise StopAsyncIteration
+
+    class Broken(Noting):
+        event_class = Odd
+
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            yield "first"
+            yield 2
+
+    async with serve(Broken) as client, client.stream("/") as stream:
+        await stream.expect("first", {"event": "stream-error"})
+        await stream.closed()
+    assert Broken.notes == ["connected", CloseReason.ERROR]
