@@ -43,7 +43,6 @@ class Producer:
 
     __slots__ = (
         "_encode",
-        "_exhausted",
         "_iterator",
         "_loop",
         "_on_moved",
@@ -74,8 +73,6 @@ class Producer:
         self._on_sent = on_sent
         self._shelter = loop.shelter()
         self._phase = Phase.NEW
-        # Whether it ran out, and was not just stopped.
-        self._exhausted = False
         self._stopping = False
         self._turn = -1.0
         #: How many events were sent.
@@ -167,15 +164,14 @@ class Producer:
         return not self._stopping
 
     def _note(self, error: BaseException) -> None:
-        if isinstance(error, StopAsyncIteration) and self._phase is Phase.PULLING:
-            self._exhausted = True
-        else:
+        ran_out = isinstance(error, StopAsyncIteration) and self._phase is Phase.PULLING
+        if not ran_out:
             self.error = self.error or genuine(error, self._loop.cancelled)
 
     async def _end(self) -> None:
         try:
             self._phase = Phase.CLOSING
-            if not self._exhausted:
+            if self.error is not None:
                 self._on_moved(self)
             # An iterator that ran out may hold something too, as a channel's end does.
             close = getattr(self._iterator, "aclose", None)

@@ -264,7 +264,7 @@ class Stream:
         self._deadlines.opened()
         for observer in self._observers:
             observer.opened(self)
-        if self._writer.prepare_to_send_now() and self._producer is None:
+        if self._writer.sends_now and self._producer is None:
             # A method of whatever object: a partial is four times as large.
             self._source.notify(MethodType(Sprint.of(self._loop).add, self))
 

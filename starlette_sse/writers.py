@@ -42,7 +42,7 @@ class FrameWriter:
         #: ASGI's ``send``, for who has the turn.
         self.send = send
         self.on_gone = on_gone
-        #: Whether :meth:`send_now` may be used.
+        #: Whether :meth:`send_now` may be used, which :meth:`open` finds out.
         self.sends_now = False
         #: Who waits for its turn.
         self.next: Waiter | None = None
@@ -53,15 +53,6 @@ class FrameWriter:
         #: When the send that is under way began; nobody may write before :meth:`open` has ended.
         self.sending_since: float | None = self.last_write
 
-    def prepare_to_send_now(self) -> bool:
-        """Tell whether :meth:`send_now` may be used from now on; call it once the response has started."""
-        plain = plain_send(self.send)
-        if plain is None:
-            return False
-        self.send = plain
-        self.sends_now = True
-        return True
-
     async def open(self, start: Message, opening: bytes) -> None:
         """Start the response, with the first bytes of its body.
 
@@ -70,6 +61,7 @@ class FrameWriter:
         self.sending_since = self._time()
         try:
             await self.send(start)
+            self._shorten_way()
             self.bytes_sent += len(opening)
             if self.next is not None:
                 # A frame is ready already: both leave in one send.
@@ -81,6 +73,13 @@ class FrameWriter:
         finally:
             self.last_write = self._time()
             self.end()
+
+    def _shorten_way(self) -> None:
+        """Pass by what only looks for the start of a response."""
+        plain = plain_send(self.send)
+        if plain is not None:
+            self.send = plain
+            self.sends_now = True
 
     async def write(self, frame: bytes, *, more: bool = True) -> None:
         """Send ``frame``; the caller has waited for its :meth:`turn`."""

@@ -95,9 +95,9 @@ class Log:
         """Where the log ends, as far as is proven here."""
         return Position(self.epoch, self.seen)
 
-    def knows(self, position: Position) -> bool:
-        """Tell whether ``position`` is one of this log's, as far as is known here."""
-        return position.epoch == self.epoch or position.seq <= self.ancestors.get(position.epoch, -1)
+    def knows(self, epoch: str, seq: int) -> bool:
+        """Tell whether a position is one of this log's, as far as is known here."""
+        return epoch == self.epoch or seq <= self.ancestors.get(epoch, -1)
 
     def begin(self, top: Position, ancestors: Mapping[str, int] | None = None, known: int | None = None) -> None:
         """Set the log's end: at first, and when the backend may have lost what it had.
@@ -183,7 +183,7 @@ class Log:
 
     def read(self, names: Iterable[str], after: Position, limit: int) -> Page | Gap:
         """Return what is held of some channels after a position, as :meth:`~starlette_sse.broker.base.Backend.read`."""
-        if not self.knows(after):
+        if not self.knows(*after):
             return self.gap(names, ResetReason.EPOCH)
         if after.seq > self.seen:
             return self.gap(names, ResetReason.FUTURE)

@@ -209,13 +209,10 @@ class Subscription(LiveReader, AsyncIterator[Entry]):
         self._aside = bool(self._errand or self._backlog or self._interrupted or self._failure)
 
     def _in_log(self, *, proven: bool) -> bool:
-        position = Position(self._epoch, self._seq)
-        floors = [cursor.channel.floor for cursor in self._cursors]
-        return (
-            self._log.knows(position)
-            and (proven or position.seq <= self._log.seen)
-            and all(floor is not None and floor <= position.seq for floor in floors)
-        )
+        seq = self._seq
+        if not self._log.knows(self._epoch, seq) or not (proven or seq <= self._log.seen):
+            return False
+        return not any(cursor.channel.floor is None or cursor.channel.floor > seq for cursor in self._cursors)
 
     def _newest(self) -> Position:
         floors = [cursor.channel.floor or 0 for cursor in self._cursors]
@@ -312,7 +309,7 @@ class Subscription(LiveReader, AsyncIterator[Entry]):
         return str(Position(self._epoch, self._seq))
 
     def _holds_newest(self) -> bool:
-        return self._log.knows(Position(self._epoch, self._seq)) and all(
+        return self._log.knows(self._epoch, self._seq) and all(
             cursor.channel.floor is not None and cursor.channel.lost <= self._seq for cursor in self._cursors
         )
 

@@ -341,3 +341,36 @@ async def test_the_cleanup_of_a_cancelled_stream_is_cut_at_its_deadline_too() ->
         tasks.cancel_scope.cancel()
     assert anyio.current_time() - start == pytest.approx(10)
     assert Hanging.notes == ["connected", CloseReason.CANCELLED]
+
+
+async def test_an_iterator_that_fails_and_hangs_while_it_closes() -> None:
+    """The client is told at once, and the closing gets ``cleanup_timeout`` like any other."""
+
+    class Hanging:
+        sent = False
+
+        def __aiter__(self) -> Hanging:
+            return self
+
+        async def __anext__(self) -> str:
+            if self.sent:
+                raise ValueError("failed")
+            self.sent = True
+            return "first"
+
+        async def aclose(self) -> None:
+            await anyio.sleep_forever()
+
+    class Failing(Noting):
+        cleanup_timeout = 7.0
+        pause = 0.0
+
+        def events(self, request: Request) -> AsyncIterator[Any]:
+            return Hanging()
+
+    async with serve(Failing) as client, client.stream("/") as stream:
+        await stream.expect("first", {"event": "stream-error"})
+        started = anyio.current_time()
+        await stream.closed()
+        assert anyio.current_time() - started < 8
+    assert Failing.notes == ["connected", CloseReason.ERROR]
