@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ from starlette.requests import Request
 
 from starlette_sse.attributes import check_choice
 from starlette_sse.broker import Broker, Subscription
+from starlette_sse.broker.names import channel_names
 from starlette_sse.configuration import Configuration
 from starlette_sse.endpoints import Answer, SSEEndpoint
 from starlette_sse.events import ServerSentEvent
@@ -47,14 +48,22 @@ class ChannelEndpoint(SSEEndpoint):
             raise ConfigurationError(f"{name}.events would never be called; publish to the broker's channels instead")
         if not isinstance(getattr(cls, "broker", None), Broker | None):
             raise ConfigurationError(f"{name}.broker must be a Broker, not {cls.broker!r}")
+        if not callable(cls.channels):
+            try:
+                cls.channels = channel_names(cls.channels)
+            except ConfigurationError as exc:
+                raise ConfigurationError(f"{name}.channels: {exc}") from exc
         check_choice(f"{name}.on_lag", cls.on_lag, ("disconnect", "reset", "latest"))
 
-    async def channels(self, request: Request) -> str | Iterable[str]:
-        """Return the names of the channels that this client may read; or set a tuple of names in its place.
-
-        Without it the endpoint is closed: a client never names a channel by itself.
-        """
+    async def _closed(self, request: Request) -> Iterable[str]:
         raise HTTPException(403, "this endpoint has no open channels")
+
+    channels: Callable[..., Any] | Iterable[str] = _closed
+    """The names of the channels that a client may read, if all may read the same.
+
+    Else override it as a hook, ``async def channels(self, request)``, that returns those of this client. Without either
+    the endpoint is closed: a client never names a channel by itself.
+    """
 
     def snapshot(self, request: Request) -> Any:
         """Return the events that a client starts with; a coroutine function or an async generator will do.

@@ -17,6 +17,7 @@ from starlette_sse.attributes import check_choice, check_seconds
 from starlette_sse.broker.base import Backend, Retention, frame_of
 from starlette_sse.broker.log import Log
 from starlette_sse.broker.memory import MemoryBackend
+from starlette_sse.broker.names import channel_names, check_name
 from starlette_sse.broker.subscription import OnLag, Snapshot, Subscription
 from starlette_sse.broker.tally import Tally
 from starlette_sse.eventloop import EventLoop, current_event_loop
@@ -30,9 +31,6 @@ from starlette_sse.exceptions import (
 from starlette_sse.observers import Observer, StructlogObserver
 
 __all__ = ["Broker", "BrokerHealth"]
-
-#: The longest name of a channel, and the longest key.
-LONGEST_NAME = 1024
 
 #: What the id line may take of a frame.
 ID_LINE = 64
@@ -261,11 +259,7 @@ class Broker:
         Entering it raises :exc:`~starlette_sse.BrokerUnavailableError` if the backend is away and does not listen to
         one of the channels yet.
         """
-        names = (channels,) if isinstance(channels, str) else tuple(dict.fromkeys(channels))
-        if not names:
-            raise ConfigurationError("a subscription needs at least one channel")
-        for name in names:
-            check_name("channel", name)
+        names = channel_names(channels)
         if after is not None and not isinstance(after, str):
             raise ConfigurationError(f"after must be an event's id, or None; not {after!r}")
         check_choice("on_lag", on_lag, ("disconnect", "reset", "latest"))
@@ -334,17 +328,6 @@ def backend_of(url: str, prefix: str, timeout: float) -> Backend:
     raise ConfigurationError(
         f"a broker's url must be memory://, redis://, rediss:// or unix://, or a Backend; not {scheme!r}"
     )
-
-
-def check_name(what: str, name: Any) -> None:
-    """Check a channel's name or a key."""
-    if not isinstance(name, str) or not 0 < len(name) <= LONGEST_NAME:
-        raise ConfigurationError(f"{what} must be text of 1 to {LONGEST_NAME} characters; not {name!r:.100}")
-    if not name.isascii():
-        try:
-            name.encode()
-        except UnicodeEncodeError as exc:
-            raise ConfigurationError(f"{what} must be text that UTF-8 can carry; not {name!a}") from exc
 
 
 def check_observers(observers: Any) -> None:

@@ -23,7 +23,7 @@ broker = Broker(os.environ["BROKER"], history=20_000, max_bytes=16 * 1024 * 1024
 
 class News(ChannelEndpoint):
     broker = broker
-    channels = ("news",)  # type: ignore[assignment]
+    channels = ("news",)
     retry = 100
 
 

@@ -120,7 +120,7 @@ async def test_a_snapshot_comes_before_what_follows_it() -> None:
 
     class Board(ChannelEndpoint):
         broker = Broker(observers=())
-        channels = ("board",)  # type: ignore[assignment]
+        channels = ("board",)
         observers = ()
 
         async def snapshot(self, request: Request) -> AsyncIterator[Any]:
@@ -247,6 +247,9 @@ async def test_nothing_is_left_of_a_client_that_has_gone() -> None:
         ({"events": lambda self, request: iter(())}, "events would never be called"),
         ({"broker": "redis://"}, "broker must be a Broker"),
         ({"on_lag": "drop"}, "on_lag must be one of"),
+        ({"channels": 5}, "channels: channels must be one or more names, not 5"),
+        ({"channels": ()}, "channels: a subscription needs at least one channel"),
+        ({"channels": ("news", "")}, "channels: channel must be text of 1 to 1024 characters"),
     ],
 )
 def test_what_cannot_work_is_refused_at_class_creation(attributes: dict[str, Any], message: str) -> None:
@@ -260,7 +263,7 @@ async def test_a_missing_broker_is_an_error_before_the_response() -> None:
     ended = []
 
     class Lost(ChannelEndpoint):
-        channels = ("news",)  # type: ignore[assignment]
+        channels = ("news",)
         observers = ()
 
         async def on_disconnect(self, request: Request, reason: CloseReason) -> None:

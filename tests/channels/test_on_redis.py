@@ -9,10 +9,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from playwright.async_api import async_playwright
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.routing import Route
 
-from starlette_sse import Broker
+from starlette_sse import Broker, ChannelEndpoint
 from starlette_sse.decoding import EventDecoder
 from tests.broker import redis_server
 from tests.broker.redis_server import RedisServer
@@ -163,3 +167,29 @@ async def test_a_page_shows_every_message_once_although_its_server_was_away(redi
             await page.wait_for_function("seen.length >= 7", timeout=20_000)
             assert await page.evaluate("seen") == ["before", *(f"away {number}" for number in range(5)), "after"]
         await browser.close()
+
+
+async def test_clients_are_refused_kindly_while_redis_is_away(redis: RedisServer) -> None:
+    """For a channel that nobody reads yet, and if a hook finds it away; a browser gets a stream, and comes back."""
+
+    class News(ChannelEndpoint):
+        observers = ()
+        broker = Broker(redis.url, observers=(), timeout=0.3)
+        channels = ("news",)
+
+    class Greeting(News):
+        async def on_connect(self, request: Request) -> None:
+            await self.broker.publish("news", "somebody has come")
+
+    app = Starlette(routes=[Route("/news", News), Route("/greeting", Greeting)])
+    transport = httpx.ASGITransport(app)
+    async with News.broker, httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        await asyncio.to_thread(redis.kill)
+        for path in ("/news", "/greeting"):
+            plain = await client.get(path)
+            assert (plain.status_code, plain.text) == (503, "refused: broker_unavailable")
+            assert int(plain.headers["retry-after"]) > 0
+            page = await client.get(path, headers={"accept": "text/event-stream"})
+            assert page.status_code == 200
+            (event,) = EventDecoder().feed(page.content)
+            assert (event.type, event.data) == ("stream-rejected", '{"reason":"broker_unavailable"}')

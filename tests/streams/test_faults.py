@@ -206,7 +206,7 @@ async def test_a_sync_generator_is_closed_when_its_client_goes() -> None:
 
 class Channelled(ChannelEndpoint):
     broker = Broker(observers=())
-    channels = ("news",)  # type: ignore[assignment]
+    channels = ("news",)
     observers = ()
 
 

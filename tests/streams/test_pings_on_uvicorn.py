@@ -89,7 +89,7 @@ async def test_a_channel_s_ping_carries_its_position(protocol: str, in_tasks: li
 
     class News(ChannelEndpoint):
         broker = Broker(observers=())
-        channels = ("news",)  # type: ignore[assignment]
+        channels = ("news",)
         observers = ()
         ping_interval = 0.05
         ping_message = Silent.ping_message
