@@ -240,7 +240,7 @@ ROWS: Sequence[Row] = (
         ("ours: generator", "ours: response", "sse-starlette"),
         (Target("cpu", "ours: generator", "sse-starlette", 1 / 1.4, 1 / 2),),
         load=deliver_queued,
-        more=("starlette", "fastapi"),
+        more=("starlette", "fastapi", "raw: queue"),
     ),
     Row(
         "connect",

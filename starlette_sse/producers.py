@@ -77,7 +77,7 @@ class Producer:
         self._turn = -1.0
         #: How many events were sent.
         self.produced = 0
-        #: What ended the iterator, or its cleanup, other than being stopped.
+        #: What ended the iterator, and then its cleanup, other than being stopped.
         self.error: BaseException | None = None
 
     @property
@@ -166,7 +166,7 @@ class Producer:
     def _note(self, error: BaseException) -> None:
         ran_out = isinstance(error, StopAsyncIteration) and self._phase is Phase.PULLING
         if not ran_out:
-            self.error = self.error or genuine(error, self._loop.cancelled)
+            self.error = genuine(error, self._loop.cancelled) or self.error
 
     async def _end(self) -> None:
         try:

@@ -347,3 +347,35 @@ async def test_an_encoder_that_stops_an_iteration_is_an_error() -> None:
         await stream.expect("first", {"event": "stream-error"})
         await stream.closed()
     assert Broken.notes == ["connected", CloseReason.ERROR]
+
+
+async def test_an_iterator_that_fails_and_fails_to_close() -> None:
+    """The client is told the first error, and the log has both."""
+
+    class Twice:
+        def __aiter__(self) -> Twice:
+            return self
+
+        async def __anext__(self) -> str:
+            await anyio.sleep(1)
+            raise ValueError("failed")
+
+        async def aclose(self) -> None:
+            await anyio.sleep(1)
+            raise KeyError("failed to close")
+
+    class Failing(Noting):
+        observers = (Witness(),)
+
+        def events(self, request: Request) -> AsyncIterator[Any]:
+            return Twice()
+
+    async with serve(Failing) as client, client.stream("/") as stream:
+        await stream.expect({"event": "stream-error"})
+        await stream.closed()
+    (witness,) = Failing.observers
+    assert isinstance(witness, Witness)
+    assert witness.failures == [
+        ("events", "ValueError('failed')", False),
+        ("events", "KeyError('failed to close')", False),
+    ]
