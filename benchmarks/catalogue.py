@@ -56,6 +56,11 @@ CATALOGUE: dict[str, Entry] = {
         "StreamingResponse over a generator with an asyncio.Queue that yields ready bytes",
         f"no pings, no encoding, no send timeout, no end at shutdown; {NO_RESUME}",
     ),
+    "starlette: by hand": Entry(
+        Uvicorn("peers:endpoint"),
+        "an HTTPEndpoint in Starlette's routing that does what the cheapest ASGI app does",
+        "no pings, no timeouts, no ids, no end at shutdown",
+    ),
     "fastapi": Entry(
         Uvicorn("fastapi_events:events"),
         "FastAPI's own EventSourceResponse over a generator with an asyncio.Queue, pings",

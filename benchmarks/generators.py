@@ -58,10 +58,23 @@ def theirs(kind: str, count: int) -> ASGI:
     return sse_starlette.EventSourceResponse(KINDS[kind](sse_starlette.ServerSentEvent, count))
 
 
+def loop(kind: str, count: int) -> ASGI:
+    """A loop that encodes and sends, which has no pings, no timeout and no cleanup."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        async for item in KINDS[kind](starlette_sse.ServerSentEvent, count):
+            event = starlette_sse.ServerSentEvent(**item) if kind == "mapping" else item
+            await send({"type": "http.response.body", "body": event.encode(), "more_body": True})
+
+    return app
+
+
 SIDES: dict[str, Callable[[str, int], ASGI]] = {
     "ours: generator": endpoint,
     "ours: response": response,
     "sse-starlette": theirs,
+    "raw: loop": loop,
 }
 
 

@@ -216,7 +216,7 @@ ROWS: Sequence[Row] = (
         "generator",
         "one generator, no network: CPU us per event",
         "made",
-        ("ours: generator", "ours: response", "sse-starlette"),
+        ("ours: generator", "ours: response", "sse-starlette", "raw: loop"),
         (Target("made", "ours: generator", "sse-starlette", 1 / 4, 1 / 6),),
         in_process=generate,
         units={"made": "event made", "mapping": "mapping", "same": "same event"},
@@ -252,7 +252,7 @@ ROWS: Sequence[Row] = (
             Target("cpu", "ours: channel", "starlette", 1.2, 0.8),
         ),
         load=connect,
-        more=("ours: response", "fastapi", "litestar", "raw: direct", *OTHERS),
+        more=("ours: response", "fastapi", "litestar", "starlette: by hand", "raw: direct", *OTHERS),
     ),
     Row(
         "idle",
@@ -266,7 +266,7 @@ ROWS: Sequence[Row] = (
         load=idle,
         terms=Terms(ping=1.0, silent=True),
         connections=lambda scale: scale.idle,
-        more=("ours: response", "fastapi", "litestar", "raw: direct", *OTHERS),
+        more=("ours: response", "fastapi", "litestar", "starlette: by hand", "raw: direct", *OTHERS),
     ),
     Row(
         "fan-out",

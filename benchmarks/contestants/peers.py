@@ -8,14 +8,16 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.endpoints import HTTPEndpoint
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
 from benchmarks.contestants.contestant import Contestant, Queues, Terms
+from benchmarks.contestants.raw import START, Sends
 from benchmarks.payload import CHANNEL, HELLO, NAME, Published
 
-__all__ = ["items", "sse_starlette", "sse_starlette_redis", "streaming"]
+__all__ = ["endpoint", "items", "sse_starlette", "sse_starlette_redis", "streaming"]
 
 
 async def items(queues: Queues, hello: Any) -> AsyncIterator[Any]:
@@ -89,3 +91,16 @@ def streaming(terms: Terms) -> Contestant:
             queues.put(f"id: {number}\r\nevent: {NAME}\r\ndata: {data}\r\n\r\n".encode())
 
     return Contestant(app=Starlette(routes=[Route("/", endpoint)]), publish=publish)
+
+
+def endpoint(terms: Terms) -> Contestant:
+    """A class endpoint that does by hand what the cheapest ASGI app does: the rest is Starlette's."""
+    sends = Sends()
+
+    class Feed(HTTPEndpoint):
+        async def dispatch(self) -> None:
+            request = Request(self.scope, self.receive)
+            await self.send(START)
+            await sends.stream(request.receive, self.send)
+
+    return Contestant(app=Starlette(routes=[Route("/", Feed)]), publish=sends.publish)

@@ -10,7 +10,7 @@ from starlette.types import Message, Receive, Scope, Send
 from benchmarks.contestants.contestant import Contestant, Queues, Terms
 from benchmarks.payload import HELLO, NAME, Published
 
-__all__ = ["direct", "future", "queue"]
+__all__ = ["START", "Sends", "direct", "future", "queue"]
 
 START: Message = {
     "type": "http.response.start",
@@ -42,26 +42,32 @@ def app_of(stream: Callable[[Receive, Send], Awaitable[None]]) -> Callable[[Scop
 GREETING = body(f"data: {HELLO}\r\n\r\n".encode())
 
 
-def direct(terms: Terms) -> Contestant:
-    """Send to each connection in turn."""
-    sends: set[Send] = set()
+class Sends:
+    """The connections that are open, each sent to in turn."""
 
-    async def stream(receive: Receive, send: Send) -> None:
-        sends.add(send)
+    def __init__(self) -> None:
+        self._sends: set[Send] = set()
+
+    async def stream(self, receive: Receive, send: Send) -> None:
+        self._sends.add(send)
         try:
             await send(GREETING)
             while (await receive())["type"] != "http.disconnect":
                 pass
         finally:
-            sends.discard(send)
+            self._sends.discard(send)
 
-    async def publish(events: Published) -> None:
+    async def publish(self, events: Published) -> None:
         for number, data in events:
             message = body(frame(data, number))
-            for send in tuple(sends):
+            for send in tuple(self._sends):
                 await send(message)
 
-    return Contestant(app=app_of(stream), publish=publish)
+
+def direct(terms: Terms) -> Contestant:
+    """Send to each connection in turn."""
+    sends = Sends()
+    return Contestant(app=app_of(sends.stream), publish=sends.publish)
 
 
 def future(terms: Terms) -> Contestant:

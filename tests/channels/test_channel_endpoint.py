@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from starlette_sse import Broker, ChannelEndpoint, CloseReason, ConfigurationError, ServerSentEvent
+from starlette_sse.observers import Observer, StreamFacts
 from starlette_sse.testing import Ending, SSETestClient
 from tests.streams.apps import app_of
 
@@ -38,6 +39,21 @@ async def test_broker_and_channels_are_enough() -> None:
         await endpoint.broker.publish("news", {"data": {"n": 2}})
         for stream in (one, two):
             await stream.expect({"event": "greeting", "data": "hello"}, {"data": {"n": 2}})
+
+
+async def test_an_observer_hears_what_is_sent() -> None:
+    """Each send of a channel's stream with its size, as a generator's."""
+    sizes: list[int] = []
+
+    class Weighing(Observer):
+        def sent(self, stream: StreamFacts, size: int) -> None:
+            sizes.append(size)
+
+    endpoint = news(observers=(Weighing(),))
+    async with client_of(endpoint) as client, client.stream("/") as stream:
+        event_id = await endpoint.broker.publish("news", "hello")
+        await stream.expect("hello")
+    assert sizes == [len(f"id: {event_id}\r\ndata: hello\r\n\r\n")]
 
 
 async def test_channels_may_be_a_hook() -> None:
