@@ -13,6 +13,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 
 from starlette_sse import Broker, ChannelEndpoint, CloseReason, drain
+from starlette_sse.observers import Observer, StreamFacts
 from tests.loopback import Reader, sends_from_callbacks, serving
 
 pytestmark = pytest.mark.anyio
@@ -54,6 +55,22 @@ async def test_every_reader_gets_every_event_once_in_order(protocol: str, sent_n
     assert all(sent_now)
     # Bursts leave joined: fewer sends than deliveries.
     assert len(sent_now) < 30 * 200 / 2
+
+
+async def test_an_observer_hears_what_is_sent(protocol: str, sent_now: list[bool]) -> None:
+    """Each send with its size, though no task has sent it."""
+    sizes: list[int] = []
+
+    class Weighing(Observer):
+        def sent(self, stream: StreamFacts, size: int) -> None:
+            sizes.append(size)
+
+    endpoint = news(observers=(Weighing(),))
+    async with serving(endpoint, protocol) as port, Reader(port) as reader:
+        event_id = await endpoint.broker.publish("news", "hello")
+        assert await reader.read(1) == ["hello"]
+    assert sent_now == [True]
+    assert sizes == [len(f"id: {event_id}\r\ndata: hello\r\n\r\n")]
 
 
 async def test_a_reader_that_stalls_gets_everything_when_it_reads_on(protocol: str, sent_now: list[bool]) -> None:
