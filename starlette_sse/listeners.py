@@ -3,38 +3,43 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Coroutine
+from contextvars import Context
+from typing import Any, Protocol
 
 from starlette.types import Message, Receive
 
-from starlette_sse.eventloop import Alarm, Tasks
+from starlette_sse.eventloop import Alarm, EventLoop, Tasks
 from starlette_sse.servers import is_uvicorns
 
 __all__ = ["listen"]
 
 DISCONNECTS = frozenset({"http.disconnect", "websocket.disconnect"})
 
-OnGone = Callable[[Message | None, BaseException | None], None]
+KEY = "starlette_sse_listeners"
 
 
-def listen(receive: Receive, tasks: Tasks, on_gone: OnGone) -> Alarm:
-    """Listen until the client has gone.
+class Listening(Protocol):
+    """Who wants to know that the client has gone."""
 
-    :param on_gone: called with the disconnect message, or with what ``receive`` raised.
-    :returns: what ends the listening.
-    """
+    def client_left(self, message: Message | None, error: BaseException | None) -> None:
+        """Called once, with the disconnect message or with what ``receive`` raised."""
+
+
+def listen(receive: Receive, loop: EventLoop, tasks: Tasks, listening: Listening) -> Alarm:
+    """Listen until the client has gone, and return what ends the listening."""
     if is_uvicorns(receive):
-        return CallbackListener(receive, on_gone)
+        # One for all: a callback of its own context would be held for each stream, and nobody's code runs in it.
+        return CallbackListener(receive, listening, loop.locals.setdefault(KEY, Context()))
 
     async def run() -> None:
         try:
             while (message := await receive())["type"] not in DISCONNECTS:
                 pass
-        except Exception as exc:  # noqa: BLE001 - told to on_gone
-            on_gone(None, exc)
+        except Exception as exc:  # noqa: BLE001 - told to who listens
+            listening.client_left(None, exc)
         else:
-            on_gone(message, None)
+            listening.client_left(message, None)
 
     return tasks.start(run)
 
@@ -45,11 +50,12 @@ class CallbackListener:
     A task that only waits in ``receive()`` costs each stream 4 KiB and its connection a tenth of its CPU time.
     """
 
-    __slots__ = ("_coroutine", "_on_gone", "_receive", "_waits_for")
+    __slots__ = ("_context", "_coroutine", "_listening", "_receive", "_waits_for")
 
-    def __init__(self, receive: Receive, on_gone: OnGone) -> None:
+    def __init__(self, receive: Receive, listening: Listening, context: Context) -> None:
         self._receive = receive
-        self._on_gone = on_gone
+        self._listening = listening
+        self._context = context
         self._waits_for: asyncio.Future[Any] | None = None
         self._coroutine: Coroutine[Any, Any, Message] = receive()  # type: ignore[assignment]
         self._step()
@@ -65,11 +71,11 @@ class CallbackListener:
         try:
             while (message := self._advance()) is not None:
                 if message["type"] in DISCONNECTS:
-                    self._on_gone(message, None)
+                    self._listening.client_left(message, None)
                     return
                 self._coroutine = self._receive()  # type: ignore[assignment]
-        except Exception as exc:  # noqa: BLE001 - told to on_gone
-            self._on_gone(None, exc)
+        except Exception as exc:  # noqa: BLE001 - told to who listens
+            self._listening.client_left(None, exc)
 
     def _advance(self) -> Message | None:
         """Return the message, or None to wait for a future."""
@@ -80,6 +86,6 @@ class CallbackListener:
             return message
         # As a task does with the future that it takes over.
         future._asyncio_future_blocking = False  # noqa: SLF001
-        future.add_done_callback(self._step)
+        future.add_done_callback(self._step, context=self._context)
         self._waits_for = future
         return None

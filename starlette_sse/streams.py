@@ -214,7 +214,7 @@ class Stream:
                         if events is not None:
                             self._producer = self._produce(events())
                             tasks.start(self._producer.run)
-                        self._listener = listen(self._receive, tasks, self._on_gone)
+                        self._listener = listen(self._receive, self._loop, tasks, self)
                         if companion is not None:
                             self._companion = tasks.start(partial(self._accompany, companion))
                         await self._open(start, opening)
@@ -291,7 +291,8 @@ class Stream:
                 return
         source.wake()
 
-    def _on_gone(self, message: Message | None, error: BaseException | None) -> None:
+    def client_left(self, message: Message | None, error: BaseException | None) -> None:
+        """Take note that the client has gone."""
         self.disconnect = message
         self.end(CloseReason.CLIENT_GONE, error)
 
