@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from starlette_sse.exceptions import ConfigurationError
@@ -61,7 +61,7 @@ def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
 
 def check_methods(name: str, value: Any) -> None:
     """Check the HTTP methods that open a stream."""
-    words = () if isinstance(value, str) else tuple(value)
+    words = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else ()
     if not words or not all(isinstance(word, str) and word.isupper() for word in words):
         raise ConfigurationError(f'{name} must be upper-case HTTP methods such as ("GET", "POST"); not {value!r}')
     if "HEAD" in words:

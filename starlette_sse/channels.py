@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
+from inspect import isasyncgenfunction
 from typing import Any, Literal
 
 from starlette.exceptions import HTTPException
@@ -12,9 +13,10 @@ from starlette.requests import Request
 from starlette_sse.attributes import check_choice
 from starlette_sse.broker import Broker, Subscription
 from starlette_sse.broker.names import channel_names
+from starlette_sse.broker.telling import items_of
 from starlette_sse.configuration import Configuration
 from starlette_sse.endpoints import Answer, SSEEndpoint
-from starlette_sse.events import ServerSentEvent
+from starlette_sse.events import FRAME, ServerSentEvent, as_event
 from starlette_sse.exceptions import BrokerUnavailableError, ConfigurationError
 from starlette_sse.limits import BROKER_AWAY
 from starlette_sse.sources import FrameSource
@@ -46,27 +48,29 @@ class ChannelEndpoint(SSEEndpoint):
         name = cls.__qualname__
         if cls.events is not SSEEndpoint.events:
             raise ConfigurationError(f"{name}.events would never be called; publish to the broker's channels instead")
-        if not isinstance(getattr(cls, "broker", None), Broker | None):
-            raise ConfigurationError(f"{name}.broker must be a Broker, not {cls.broker!r}")
+        broker = getattr(cls, "broker", None)
+        # A property finds it by request, such as that of the app.
+        if broker is not None and not hasattr(broker, "__get__"):
+            check_broker(name, broker)
         if not callable(cls.channels):
-            try:
-                cls.channels = channel_names(cls.channels)
-            except ConfigurationError as exc:
-                raise ConfigurationError(f"{name}.channels: {exc}") from exc
+            cls.channels = names_of(f"{name}.channels", cls.channels)
+        if not callable(cls.snapshot):
+            raise ConfigurationError(f"{name}.snapshot must be a function of the request, not {cls.snapshot!r}")
         check_choice(f"{name}.on_lag", cls.on_lag, ("disconnect", "reset", "latest"))
+        check_line_end(name, cls.sep)
 
-    async def _closed(self, request: Request) -> Iterable[str]:
-        raise HTTPException(403, "this endpoint has no open channels")
+    async def _no_channels(self, request: Request) -> Iterable[str]:
+        return ()
 
-    channels: Callable[..., Any] | Iterable[str] = _closed
+    channels: Callable[..., Any] | Iterable[str] = _no_channels
     """The names of the channels that a client may read, if all may read the same.
 
-    Else override it as a hook, ``async def channels(self, request)``, that returns those of this client. Without either
-    the endpoint is closed: a client never names a channel by itself.
+    Else override it as a hook, ``async def channels(self, request)``, that returns those of this client. Without any
+    the client gets 403: it never names a channel by itself.
     """
 
     def snapshot(self, request: Request) -> Any:
-        """Return the events that a client starts with; a coroutine function or an async generator will do.
+        """Return the events that a client starts with; override it as an ``async`` function or an async generator.
 
         Asked for a client that comes without an id, and after a reset. The position in the log was taken before, so
         nothing is missed between the snapshot and what follows.
@@ -88,16 +92,29 @@ class ChannelEndpoint(SSEEndpoint):
             return self._refusal(request, BROKER_AWAY)
 
     async def _subscribe(self, request: Request) -> FrameSource:
-        broker: Broker | None = getattr(self, "broker", None)
-        if broker is None:
-            raise ConfigurationError(f"{type(self).__qualname__}.broker is not set; give it a Broker")
+        name = type(self).__qualname__
+        broker = check_broker(name, getattr(self, "broker", None))
+        check_line_end(name, self.sep)
         names: Any = self.channels
         if callable(names):
             names = await self._call("channels", request)
-        snapshot = None if type(self).snapshot is ChannelEndpoint.snapshot else partial(self.snapshot, request)
+            if not isinstance(names, str):
+                names = names_of(f"{name}.channels()", names, least=0)
+        if not names:
+            raise HTTPException(403, "no channel is open to this client")
+        snapshot = None if type(self).snapshot is ChannelEndpoint.snapshot else partial(self._take_snapshot, request)
         subscription = broker.subscribe(names, self.last_event_id, on_lag=self.on_lag, snapshot=snapshot)
         self._subscription = await subscription.enter()
         return subscription
+
+    async def _take_snapshot(self, request: Request) -> list[Any]:
+        if isasyncgenfunction(self.snapshot):
+            result = self.snapshot(request)
+        else:
+            result = await self._call("snapshot", request)
+        return [
+            item if isinstance(item, FRAME) else as_event(item, self.event_class) for item in await items_of(result)
+        ]
 
     def _release(self) -> None:
         subscription, self._subscription = self._subscription, None
@@ -106,3 +123,28 @@ class ChannelEndpoint(SSEEndpoint):
                 subscription.leave()
         finally:
             super()._release()
+
+
+def check_broker(endpoint: str, broker: Any) -> Broker:
+    """Return what the channels are of, if it is a broker."""
+    if broker is None:
+        raise ConfigurationError(f"{endpoint}.broker is not set; give it a Broker")
+    if not isinstance(broker, Broker):
+        raise ConfigurationError(f"{endpoint}.broker must be a Broker, or a property that finds it; not {broker!r}")
+    return broker
+
+
+def check_line_end(endpoint: str, sep: str) -> None:
+    """Check that a stream would not mix two line ends."""
+    if sep != "\r\n":
+        raise ConfigurationError(
+            f"{endpoint}.sep must be CR LF, not {sep!r}: a broker encodes each event once, for all endpoints"
+        )
+
+
+def names_of(where: str, channels: Any, *, least: int = 1) -> tuple[str, ...]:
+    """Return the names of channels that an app has given."""
+    try:
+        return channel_names(channels, least=least)
+    except ConfigurationError as exc:
+        raise ConfigurationError(f"{where}: {exc}") from exc

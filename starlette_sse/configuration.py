@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from inspect import iscoroutinefunction
+from inspect import getattr_static, isasyncgenfunction, iscoroutinefunction, isgeneratorfunction, signature
+from types import FunctionType
 from typing import Any
 
 from starlette_sse.attributes import (
@@ -23,13 +24,38 @@ from starlette_sse.exceptions import ConfigurationError, InvalidEventError
 from starlette_sse.fields import SEPARATORS
 from starlette_sse.headers import Headers
 from starlette_sse.limits import ConnectRate, StreamLimit
+from starlette_sse.observers import check_observers
 
 __all__ = ["Configuration"]
 
 VERBS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "QUERY")
 
 #: Hooks that are awaited; written as plain functions they run in a worker thread.
-AWAITED_HOOKS = ("authorize", "on_connect", "on_disconnect", "on_error", "on_drain", "channels")
+AWAITED_HOOKS = ("authorize", "on_connect", "on_disconnect", "on_error", "on_drain", "channels", "snapshot")
+
+#: What each hook is called with.
+PARAMETERS = {
+    "authorize": ("request",),
+    "on_connect": ("request",),
+    "events": ("request",),
+    "on_disconnect": ("request", "reason"),
+    "ping_message": ("request",),
+    "on_error": ("request", "error"),
+    "on_drain": ("request",),
+    "client_key": ("request",),
+    "channels": ("request",),
+    "snapshot": ("request",),
+}
+
+#: Hooks that may have a yield.
+ITERATED_HOOKS = frozenset({"events", "snapshot"})
+
+
+def check_event_class(name: str, value: Any) -> None:
+    """Check what events are made of."""
+    if not (isinstance(value, type) and issubclass(value, ServerSentEvent)):
+        raise ConfigurationError(f"{name} must be a subclass of ServerSentEvent; not {value!r}")
+
 
 CHECKS: dict[str, Callable[[str, Any], None]] = {
     "methods": check_methods,
@@ -48,6 +74,8 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
     "authorize_interval": check_seconds,
     "headers": check_headers,
     "sep": partial(check_choice, choices=SEPARATORS),
+    "event_class": check_event_class,
+    "observers": check_observers,
 }
 
 #: What decides before there is an instance; the others may be set on that as well.
@@ -98,7 +126,7 @@ class Configuration:
         """
         own = vars(endpoint)
         # Asked for each stream, and almost always true.
-        if CHECKS.keys().isdisjoint(own) and "event_class" not in own:
+        if CHECKS.keys().isdisjoint(own):
             return self
         for name in CHECKS.keys() & own.keys():
             check_own(endpoint, name)
@@ -117,7 +145,12 @@ class Configuration:
 
 def sync_hooks_of(endpoint: type[Any]) -> frozenset[str]:
     """Return the hooks that were written as plain functions."""
-    return frozenset(hook for hook in AWAITED_HOOKS if not iscoroutinefunction(getattr(endpoint, hook, None)))
+    functions = {hook: getattr(endpoint, hook, None) for hook in AWAITED_HOOKS}
+    return frozenset(
+        hook
+        for hook, function in functions.items()
+        if not (iscoroutinefunction(function) or isasyncgenfunction(function))
+    )
 
 
 def settings_of(endpoint: Any) -> StreamSettings:
@@ -197,11 +230,23 @@ def check_hooks(endpoint: type[Any]) -> None:
             f"{name}.client_key must be a plain function; what it has to wait for belongs into a middleware, "
             "which leaves it in request.state"
         )
+    for hook, parameters in PARAMETERS.items():
+        check_hook(f"{name}.{hook}", getattr_static(endpoint, hook, None), parameters, iterated=hook in ITERATED_HOOKS)
     for verb in endpoint.methods:
         if hasattr(endpoint, verb.lower()):
             raise ConfigurationError(
                 f"{name}.{verb.lower()} would never be called, because {verb} opens the stream; "
                 f"remove it, or remove {verb!r} from {name}.methods"
             )
-    if not (isinstance(endpoint.event_class, type) and issubclass(endpoint.event_class, ServerSentEvent)):
-        raise ConfigurationError(f"{name}.event_class must be a subclass of ServerSentEvent")
+
+
+def check_hook(name: str, function: Any, parameters: tuple[str, ...], *, iterated: bool) -> None:
+    """Check that a hook can be called, and that calling it runs it; what is no plain function may be anything."""
+    if not isinstance(function, FunctionType):
+        return
+    if not iterated and (isgeneratorfunction(function) or isasyncgenfunction(function)):
+        raise ConfigurationError(f"{name} has a yield, so that calling it would not run it; return its result")
+    try:
+        signature(function, follow_wrapped=False).bind("self", *parameters)
+    except TypeError as exc:
+        raise ConfigurationError(f"{name} must take (self, {', '.join(parameters)}): {exc}") from None

@@ -104,6 +104,9 @@ class FallbackDomain(Domain):
     def join(self, stream: Drainable) -> None:
         if not self._streams:
             _process.add(self._loop, self)
+            if not self.draining:
+                # The handler was taken off while there was no stream.
+                self._installations = _process.installations
         super().join(stream)
 
     def leave(self, stream: Drainable) -> None:
@@ -228,7 +231,8 @@ def drain() -> None:
     """End every open stream of this process with its farewell, as its ``drain_policy`` says.
 
     Call it from any thread or signal handler; it returns at once. A stream that is opened later on the same
-    server is refused, so call it only when the server is about to stop.
+    server is refused, so call it only when the server is about to stop. (Without :func:`lifespan` nobody is refused if
+    no stream was open.)
     """
     _process.drain()
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import inspect
 import random
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import cached_property, partial
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, ParamSpec, TypeVar
 
 import anyio
 import structlog
@@ -26,18 +26,26 @@ from starlette_sse.error_events import error_event
 from starlette_sse.events import ServerSentEvent, as_event, as_frame
 from starlette_sse.exceptions import ConfigurationError
 from starlette_sse.limits import DRAINING, Refusal, StreamRefusedError, refuse
-from starlette_sse.observers import CloseReason, Observer, StreamIdentity, StructlogObserver
+from starlette_sse.observers import CloseReason, Observer, StreamIdentity, StructlogObserver, tell
 from starlette_sse.sources import FrameSource
 from starlette_sse.streams import Stream
 from starlette_sse.threads import as_async_iterator
 
 __all__ = ["SSEEndpoint"]
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 Answer = Callable[[], Awaitable[object]]
 """What is left to do for a request."""
 
 #: Reconnections per second that a drained or rotated fleet of clients is spread to.
 RECONNECTS_PER_SECOND = 200
+
+
+def hook(function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T] | Any]:
+    """Let type checkers accept a plain function in a subclass as well."""
+    return function
 
 
 class SSEEndpoint(HTTPEndpoint):
@@ -122,11 +130,12 @@ class SSEEndpoint(HTTPEndpoint):
         #: Names this stream in the log and in its error event.
         self.connection_id = secrets.token_hex(8)
         self._client_key = ""
-        self._holds_place = False
+        self._holds_place = self._close_asked = False
         self._stream: Stream | None = None
 
     # Hooks
 
+    @hook
     async def authorize(self, request: Request) -> None:
         """Raise :exc:`~starlette.exceptions.HTTPException` to refuse the client.
 
@@ -134,6 +143,7 @@ class SSEEndpoint(HTTPEndpoint):
         event that tells the status.
         """
 
+    @hook
     async def on_connect(self, request: Request) -> Response | None:
         """Prepare the stream, before the response starts.
 
@@ -142,7 +152,7 @@ class SSEEndpoint(HTTPEndpoint):
         """
         return None
 
-    def events(self, request: Request) -> AsyncIterator[Any] | Iterable[Any]:
+    def events(self, request: Request) -> AsyncIterable[Any] | Iterable[Any]:
         """Yield the stream's events: override it as an async generator.
 
         Yield a :class:`ServerSentEvent`, a mapping of its fields, ``bytes`` as a ready frame, or anything else as the
@@ -152,6 +162,7 @@ class SSEEndpoint(HTTPEndpoint):
         """
         raise ConfigurationError(f"{type(self).__qualname__} must define events(self, request) as an async generator")
 
+    @hook
     async def on_disconnect(self, request: Request, reason: CloseReason) -> None:
         """Clean up; called exactly once for every stream whose :meth:`on_connect` succeeded, whatever ended it."""
 
@@ -159,11 +170,13 @@ class SSEEndpoint(HTTPEndpoint):
         """Return the ping."""
         return ServerSentEvent(comment="ping")
 
+    @hook
     async def on_error(self, request: Request, error: BaseException) -> ServerSentEvent | None:
         """Return the last event of a stream that ``error`` ended; None cuts the body and lets the error propagate."""
         debug = bool(getattr(self.scope.get("app"), "debug", False))
         return error_event(error, connection_id=self.connection_id, debug=debug)
 
+    @hook
     async def on_drain(self, request: Request) -> ServerSentEvent | None:
         """Return the farewell at shutdown; the default carries a jittered ``retry``, so that clients spread out."""
         return self.come_back("draining")
@@ -204,8 +217,10 @@ class SSEEndpoint(HTTPEndpoint):
     def close(self) -> None:
         """End this stream from the app's side, with reason ``closed``; call it in the stream's event loop.
 
-        The client sees a clean end and, if it is an ``EventSource``, comes back.
+        The client sees a clean end and, if it is an ``EventSource``, comes back. Called before the stream is open, it
+        ends as soon as it is; to refuse it raise :exc:`~starlette.exceptions.HTTPException`.
         """
+        self._close_asked = True
         if self._stream is not None:
             self._stream.end(CloseReason.CLOSED)
 
@@ -242,7 +257,7 @@ class SSEEndpoint(HTTPEndpoint):
         return PlainTextResponse("Method Not Allowed", status_code=405, headers=headers)
 
     async def _answer_head(self, request: Request) -> None:
-        await self._call("authorize", request)
+        await self._authorize(request)
         await self.send(self._configuration.headers.start(self.scope))
         await self.send({"type": "http.response.body", "body": b""})
 
@@ -258,7 +273,7 @@ class SSEEndpoint(HTTPEndpoint):
             except StreamRefusedError as exc:
                 return self._refusal(request, exc.refusal, exc.wait)
             self._holds_place = True
-        await self._call("authorize", request)
+        await self._authorize(request)
         if has_body(self.scope):
             # While the stream runs only its listener may receive, so hooks find the body read.
             try:
@@ -268,14 +283,22 @@ class SSEEndpoint(HTTPEndpoint):
         response = await self._call("on_connect", request)
         if response is None:
             return await self._prepare_stream(request, domain)
-        if callable(response):
+        if isinstance(response, Response):
             return partial(response, self.scope, self.receive, self.send)
         name = type(self).__qualname__
         raise ConfigurationError(f"{name}.on_connect must return None or a Response, not {response!r}")
 
+    async def _authorize(self, request: Request) -> None:
+        answer = await self._call("authorize", request)
+        if answer is not None:
+            # Who returns False means no, and would have let everybody in.
+            name = type(self).__qualname__
+            raise ConfigurationError(
+                f"{name}.authorize must raise HTTPException to refuse, or return None; not {answer!r}"
+            )
+
     def _refusal(self, request: Request, refusal: Refusal, wait: float = 0.0) -> Answer:
-        for observer in self.observers:
-            observer.rejected(type(self).__qualname__, request.url.path, refusal.reason)
+        tell(self.observers, "rejected", type(self).__qualname__, request.url.path, refusal.reason)
         response = refuse(request, refusal, wait=wait, headers=self.headers)
         return partial(response, self.scope, self.receive, self.send)
 
@@ -297,6 +320,8 @@ class SSEEndpoint(HTTPEndpoint):
                 source=source,
             )
             start, opening = configuration.headers.start(self.scope), self._opening(configuration)
+            if self._close_asked:
+                stream.end(CloseReason.CLOSED)
         except BaseException as exc:
             await self._never_opened(hooks, exc)
             raise
@@ -379,7 +404,7 @@ class EndpointHooks:
         return b"" if event is None else self._frame(event)
 
     async def reauthorize(self) -> None:
-        await self._call("authorize")
+        await self._endpoint._authorize(self._request)  # noqa: SLF001
 
     def drain_begins(self) -> None:
         """The endpoint is asked for its farewell when the stream ends."""

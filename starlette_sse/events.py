@@ -8,6 +8,7 @@ bare LF, which the encoder turns into one more line of the same field.
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -190,8 +191,18 @@ class JSONServerSentEvent(ServerSentEvent):
 
     __slots__ = ()
 
-    def __init__(self, data: Any = None, **fields: Any) -> None:
-        super().__init__(None if data is None else json_text(self, data), **fields)
+    def __init__(
+        self,
+        data: Any = None,
+        *,
+        event: str | None = None,
+        id: str | int | None = None,
+        retry: int | None = None,
+        comment: str | None = None,
+        sep: str | None = None,
+    ) -> None:
+        text = None if data is None else json_text(self, data)
+        super().__init__(text, event=event, id=id, retry=retry, comment=comment, sep=sep)
 
 
 def as_event(item: Any, event_class: type[ServerSentEvent] = ServerSentEvent) -> ServerSentEvent:
@@ -250,6 +261,19 @@ def json_text(event: ServerSentEvent, value: Any) -> str:
         return text if isinstance(text, str) else str(text, "utf-8")
     except (TypeError, ValueError, RecursionError) as exc:
         raise InvalidEventError(
-            f"data of type {type(value).__name__} cannot become JSON: {exc}; give a str, or convert what JSON does not "
-            f"know (bytes by .decode(), NaN to None), or override dumps in a subclass of {type(event).__name__}"
+            f"data of type {type(value).__name__} cannot become JSON: {remedy(event, value, exc)}"
         ) from exc
+
+
+def remedy(event: ServerSentEvent, value: Any, error: Exception) -> str:
+    """Return what to do about data that JSON does not know."""
+    if inspect.isawaitable(value):
+        if inspect.iscoroutine(value):
+            value.close()
+        return "it has to be awaited first"
+    if type(value).__name__ == ServerSentEvent.__name__:
+        return f"it is an event of the module {type(value).__module__}; import ServerSentEvent from starlette_sse"
+    return (
+        f"{error}; give a str, or convert what JSON does not know (bytes by .decode(), NaN to None), "
+        f"or override dumps in a subclass of {type(event).__name__}"
+    )

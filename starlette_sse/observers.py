@@ -1,10 +1,12 @@
 """What watches the streams: the seam for logs and metrics, and the structured log.
 
-Only observers log. They are called synchronously in the event loop, so they must not block.
+Only observers log. They are called synchronously in the event loop, so they must not block; what one raises is logged
+and reaches nobody else.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 import traceback
 from collections.abc import Sequence
@@ -14,7 +16,9 @@ from typing import Any, Protocol
 
 import structlog
 
-__all__ = ["CloseReason", "Observer", "StreamFacts", "StreamIdentity", "StructlogObserver"]
+from starlette_sse.exceptions import ConfigurationError
+
+__all__ = ["CloseReason", "Observer", "StreamFacts", "StreamIdentity", "StructlogObserver", "check_observers", "tell"]
 
 
 class CloseReason(StrEnum):
@@ -158,6 +162,21 @@ class StructlogObserver(Observer):
 
     def backend_back(self, outage: float) -> None:
         self._log.info("broker.recovered", outage=round(outage, 3))
+
+
+def tell(observers: Sequence[Observer], happening: str, *facts: Any, **details: Any) -> None:
+    """Call each observer's method ``happening``; an observer's mistake costs nobody a stream or an event."""
+    for observer in observers:
+        try:
+            getattr(observer, happening)(*facts, **details)
+        except Exception:  # logged
+            logging.getLogger("starlette_sse").exception("%r failed in %s", observer, happening)
+
+
+def check_observers(name: str, value: Any) -> None:
+    """Check who wants to be told."""
+    if not isinstance(value, Sequence) or not all(isinstance(observer, Observer) for observer in value):
+        raise ConfigurationError(f"{name} must be a sequence of Observer instances; not {value!r:.200}")
 
 
 def _identity(stream: StreamFacts) -> dict[str, str]:

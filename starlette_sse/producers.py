@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from enum import Enum, auto
 from typing import Any
 
-from starlette_sse.eventloop import EventLoop
+from starlette_sse.eventloop import EventLoop, Shelter
 from starlette_sse.writers import FrameWriter
 
 __all__ = ["Producer", "bare"]
@@ -44,6 +44,7 @@ class Producer:
     __slots__ = (
         "_encode",
         "_iterator",
+        "_last_delivery",
         "_loop",
         "_on_moved",
         "_on_sent",
@@ -71,10 +72,11 @@ class Producer:
         self._writer = writer
         self._on_moved = on_moved
         self._on_sent = on_sent
-        self._shelter = loop.shelter()
+        self._shelter = Shelter(loop)
         self._phase = Phase.NEW
         self._stopping = False
         self._turn = -1.0
+        self._last_delivery = -1
         #: How many events were sent.
         self.produced = 0
         #: What ended the iterator, and then its cleanup, other than being stopped.
@@ -145,8 +147,10 @@ class Producer:
             self._shelter.interrupt(lambda: self._phase is Phase.PULLING)
 
     def stop_delivery(self) -> None:
-        """Interrupt the delivery of an item as well."""
-        self._shelter.interrupt(lambda: self._phase is Phase.DELIVERING)
+        """Interrupt the delivery of an item as well, once."""
+        if self._last_delivery != self.produced:
+            self._last_delivery = self.produced
+            self._shelter.interrupt(lambda: self._phase is Phase.DELIVERING)
 
     def cut(self) -> None:
         """Cancel whatever still runs, for good."""
@@ -165,6 +169,10 @@ class Producer:
 
     def _note(self, error: BaseException) -> None:
         ran_out = isinstance(error, StopAsyncIteration) and self._phase is Phase.PULLING
+        frame = getattr(self._iterator, "ag_frame", None)
+        if self._phase is Phase.DELIVERING and frame is not None and isinstance(error, Exception):
+            # The traceback of what cannot be encoded begins behind the generator.
+            error.add_note(f'The yield of it: File "{frame.f_code.co_filename}", line {frame.f_lineno}')
         if not ran_out:
             self.error = genuine(error, self._loop.cancelled) or self.error
 

@@ -85,12 +85,19 @@ class EventSourceResponse(Response):
     ) -> None:
         if sep is not None and sep not in SEPARATORS:
             raise ConfigurationError(f"sep must be one of '\\r\\n', '\\n', '\\r', not {sep!r}")
+        check_number("shutdown_grace_period", shutdown_grace_period)
         if not shutdown_grace_period >= 0:
             raise ConfigurationError(f"shutdown_grace_period must be >= 0 seconds, not {shutdown_grace_period}")
-        if cleanup_timeout is not None and not cleanup_timeout >= 0:
-            raise ConfigurationError(f"cleanup_timeout must be >= 0 seconds or None, not {cleanup_timeout}")
-        if send_timeout is not None and not send_timeout > 0:
-            raise ConfigurationError(f"send_timeout must be > 0 seconds, or None for any time, not {send_timeout}")
+        if cleanup_timeout is not None:
+            check_number("cleanup_timeout", cleanup_timeout)
+            if not cleanup_timeout >= 0:
+                raise ConfigurationError(f"cleanup_timeout must be >= 0 seconds or None, not {cleanup_timeout}")
+        if send_timeout is not None:
+            check_number("send_timeout", send_timeout)
+            if not send_timeout > 0:
+                raise ConfigurationError(f"send_timeout must be > 0 seconds, or None for any time, not {send_timeout}")
+        if headers is not None and not isinstance(headers, Mapping):
+            raise ConfigurationError(f"headers must map names to values, or be None; not {headers!r:.200}")
         check_callables(
             ping_message_factory=ping_message_factory,
             data_sender_callable=data_sender_callable,
@@ -125,8 +132,7 @@ class EventSourceResponse(Response):
 
     @ping_interval.setter
     def ping_interval(self, value: float) -> None:
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise TypeError(f"ping interval must be int or float, not {type(value).__name__}")
+        check_number("ping interval", value)
         if not value >= 0:
             raise ConfigurationError(f"ping interval must be >= 0 seconds (0 disables ping), not {value}")
         self._ping_interval = value
@@ -248,6 +254,12 @@ class ResponseHooks:
         handler = self._response.client_close_handler_callable
         if handler is not None:
             await handler(stream.disconnect if stream and stream.disconnect else self._disconnect)
+
+
+def check_number(name: str, value: object) -> None:
+    """Check that a time is a number."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be int or float, not {type(value).__name__}")
 
 
 def check_callables(**given: object) -> None:

@@ -21,7 +21,7 @@ from starlette_sse.endings import Steps
 from starlette_sse.eventloop import Alarm, current_event_loop
 from starlette_sse.exceptions import SlowReaderError
 from starlette_sse.listeners import listen
-from starlette_sse.observers import CloseReason, Observer, StreamIdentity
+from starlette_sse.observers import CloseReason, Observer, StreamIdentity, tell
 from starlette_sse.owners import StreamOwner
 from starlette_sse.producers import Producer, bare
 from starlette_sse.servers import abort_connection
@@ -56,6 +56,7 @@ class Stream:
         "_domain",
         "_encode",
         "_error",
+        "_failed_during",
         "_goodbye",
         "_hurried",
         "_interrupted",
@@ -114,6 +115,7 @@ class Stream:
         self._goodbye: anyio.CancelScope | None = None
         self._reason: CloseReason | None = None
         self._error: BaseException | None = None
+        self._failed_during = "events"
         self._interrupted: BaseException | None = None
         #: The message by which the client went, if it has gone.
         self.disconnect: Message | None = None
@@ -221,9 +223,13 @@ class Stream:
                         # What is held here is held as long as the stream lives.
                         del start, opening, events, companion
                         while self._reason is None:
-                            await self._pass_on(await self._source.pull())
-                except SlowReaderError as exc:
-                    self.end(CloseReason.SLOW_READER, exc)
+                            try:
+                                frame = await self._source.pull()
+                            except SlowReaderError as exc:
+                                self.end(CloseReason.SLOW_READER, exc)
+                                break
+                            await self._pass_on(frame)
+                            del frame
                 except BaseException as exc:  # noqa: BLE001 - raised again after the cleanup
                     self._fail(exc)
                 await self._wind_up()
@@ -262,8 +268,7 @@ class Stream:
         await self._writer.open(start, opening)
         self._opened = True
         self._deadlines.opened()
-        for observer in self._observers:
-            observer.opened(self)
+        tell(self._observers, "opened", self)
         if self._writer.sends_now and self._producer is None:
             # A method of whatever object: a partial is four times as large.
             self._source.notify(MethodType(Sprint.of(self._loop).add, self))
@@ -307,8 +312,7 @@ class Stream:
                 self._report(error, "data_sender_callable")
 
     def _tell_sent(self, size: int) -> None:
-        for observer in self._observers:
-            observer.sent(self, size)
+        tell(self._observers, "sent", self, size)
 
     def _client_is_gone(self, error: BaseException) -> None:
         if not isinstance(error, GONE):
@@ -366,7 +370,7 @@ class Stream:
         try:
             frame = owner.ping_frame()
         except Exception as exc:  # noqa: BLE001 - it ends the stream
-            self._fail(exc)
+            self._fail(exc, "the ping")
             return True
         if not isinstance(frame, bytes):
             self._awaited_ping = frame
@@ -377,9 +381,13 @@ class Stream:
         return True
 
     async def _ping(self) -> None:
-        frame, self._awaited_ping = self._awaited_ping or self._owner.ping_frame(), None
-        if not isinstance(frame, bytes):
-            frame = await frame
+        try:
+            frame, self._awaited_ping = self._awaited_ping or self._owner.ping_frame(), None
+            if not isinstance(frame, bytes):
+                frame = await frame
+        except Exception as exc:  # noqa: BLE001 - it ends the stream
+            self._fail(exc, "the ping")
+            return
         if self._settings.ping_only_when_idle and self._writer.sending_since is not None:
             return
         await self._writer.turn()
@@ -394,13 +402,14 @@ class Stream:
 
     def _pinged(self) -> None:
         self._deadlines.pinged()
-        for observer in self._observers:
-            observer.pinged(self)
+        tell(self._observers, "pinged", self)
 
     # After the end
 
-    def _fail(self, error: BaseException) -> None:
+    def _fail(self, error: BaseException, during: str = "events") -> None:
         if isinstance(error, Exception):
+            if self._reason is None:
+                self._failed_during = during
             self.end(CloseReason.ERROR, error)
         else:
             self._interrupted = error
@@ -422,11 +431,10 @@ class Stream:
         if self._stalled or reason is CloseReason.SEND_TIMEOUT:
             abort_connection(self._receive)
         if reason is CloseReason.ERROR and self._error is not None:
-            self._report(self._error, "events", propagates=not self._told)
+            self._report(self._error, self._failed_during, propagates=not self._told)
         await self._clean_up(reason, steps)
         self._interrupted = self._interrupted or steps.interrupted
-        for observer in self._observers:
-            observer.closed(self, reason, self._error)
+        tell(self._observers, "closed", self, reason, self._error)
         self._writer.on_gone = self._deadlines.on_due = forget
 
     async def _clean_up(self, reason: CloseReason, steps: Steps) -> None:
@@ -457,5 +465,4 @@ class Stream:
             return None if reason is CloseReason.ERROR else b""
 
     def _report(self, error: BaseException, during: str, *, propagates: bool = False) -> None:
-        for observer in self._observers:
-            observer.failed(self, error, during=during, propagates=propagates)
+        tell(self._observers, "failed", self, error, during=during, propagates=propagates)

@@ -9,6 +9,7 @@ is older: :mod:`~starlette_sse.broker.memory`, where the log is all there is, or
 from starlette_sse.broker.base import Backend, Entry, Gap, Page, Retention
 from starlette_sse.broker.cursor import Position, ResetReason
 from starlette_sse.broker.hub import Broker, BrokerHealth
+from starlette_sse.broker.log import Log
 from starlette_sse.broker.subscription import Subscription
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "BrokerHealth",
     "Entry",
     "Gap",
+    "Log",
     "Page",
     "Position",
     "ResetReason",

@@ -28,7 +28,7 @@ from starlette_sse.exceptions import (
     ConfigurationError,
     InvalidEventError,
 )
-from starlette_sse.observers import Observer, StructlogObserver
+from starlette_sse.observers import Observer, StructlogObserver, check_observers
 
 __all__ = ["Broker", "BrokerHealth"]
 
@@ -101,7 +101,7 @@ class Broker:
     ) -> None:
         check_seconds("timeout", timeout, optional=False)
         check_name("prefix", prefix)
-        check_observers(observers)
+        check_observers("observers", observers)
         self._tally = Tally(tuple(observers))
         self._log = Log(Retention(history=history, max_age=max_age, max_bytes=max_bytes), self._tally)
         self._backend = url if isinstance(url, Backend) else backend_of(url, prefix, timeout)
@@ -328,12 +328,6 @@ def backend_of(url: str, prefix: str, timeout: float) -> Backend:
     raise ConfigurationError(
         f"a broker's url must be memory://, redis://, rediss:// or unix://, or a Backend; not {scheme!r}"
     )
-
-
-def check_observers(observers: Any) -> None:
-    """Check who wants to be told."""
-    if not isinstance(observers, Sequence) or not all(isinstance(observer, Observer) for observer in observers):
-        raise ConfigurationError(f"observers must be a sequence of Observer instances; not {observers!r:.200}")
 
 
 def check_event_loop(backend: Backend) -> None:

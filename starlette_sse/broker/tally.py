@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
-from typing import Any
 
-from starlette_sse.observers import Observer
+from starlette_sse.observers import Observer, tell
 
 __all__ = ["Tally"]
 
@@ -22,33 +20,25 @@ class Tally:
     def published(self, channel: str, event_id: str, size: int) -> None:
         self.publications += 1
         if self._published:
-            self._tell(self._published, "published", channel, event_id, size)
+            tell(self._published, "published", channel, event_id, size)
 
     def subscribed(self, channels: Sequence[str], position: str) -> None:
-        self._tell(self._observers, "subscribed", channels, position)
+        tell(self._observers, "subscribed", channels, position)
 
     def lagged(self, channels: Sequence[str], policy: str) -> None:
         self.lags += 1
-        self._tell(self._observers, "lagged", channels, policy)
+        tell(self._observers, "lagged", channels, policy)
 
     def reset(self, channels: Sequence[str], reason: str) -> None:
         self.resets += 1
-        self._tell(self._observers, "reset", channels, reason)
+        tell(self._observers, "reset", channels, reason)
 
     def backend_lost(self, error: BaseException) -> None:
         self.outages += 1
-        self._tell(self._observers, "backend_lost", error)
+        tell(self._observers, "backend_lost", error)
 
     def backend_back(self, outage: float) -> None:
-        self._tell(self._observers, "backend_back", outage)
-
-    @staticmethod
-    def _tell(observers: Sequence[Observer], happening: str, *facts: Any) -> None:
-        for observer in observers:
-            try:
-                getattr(observer, happening)(*facts)
-            except Exception:  # an observer's mistake must not cost a reader its events
-                logging.getLogger("starlette_sse").exception("%r failed in %s", observer, happening)
+        tell(self._observers, "backend_back", outage)
 
 
 def _overrides(observer: Observer, happening: str) -> bool:

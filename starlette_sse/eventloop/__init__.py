@@ -13,8 +13,9 @@ from types import FrameType
 
 from anyio.lowlevel import RunVar
 
-from starlette_sse.eventloop.base import Alarm, EventLoop, Interruption, Shelter, Tasks, Waiter
+from starlette_sse.eventloop.base import Alarm, EventLoop, Interruption, Tasks, Waiter
 from starlette_sse.eventloop.on_asyncio import AsyncioEventLoop
+from starlette_sse.eventloop.shelter import Shelter
 
 __all__ = [
     "Alarm",

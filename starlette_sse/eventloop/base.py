@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine
-from functools import partial
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 from anyio import CancelScope
 
-__all__ = ["Alarm", "EventLoop", "Interruption", "Shelter", "Tasks", "Waiter"]
+__all__ = ["A_MOMENT", "Alarm", "EventLoop", "Interruption", "Tasks", "Waiter"]
+
+
+#: Seconds between attempts where it cannot be known when the next one may succeed.
+A_MOMENT = 0.005
 
 
 class Waiter(Protocol):
@@ -58,52 +61,6 @@ class Interruption(Protocol):
     ) -> bool: ...
 
 
-class Shelter(ABC):
-    """A block of a task of :class:`Tasks` that can be interrupted and still clean up, and that can be cut.
-
-    A cancelled scope cancels for good: each ``await`` of a ``finally`` inside it fails as well. An interruption is
-    one cancellation, after which the task may await again. User code's own shields are respected.
-    """
-
-    __slots__ = ("_loop", "_task")
-
-    #: Seconds between attempts while the task cannot be cancelled, as behind a shield of its own.
-    RETRY = 0.005
-
-    def __init__(self, loop: EventLoop) -> None:
-        self._loop = loop
-        self._task: Any = None
-
-    @abstractmethod
-    def __enter__(self) -> Self: ...
-
-    @abstractmethod
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> bool: ...
-
-    def interrupt(self, wanted: Callable[[], bool]) -> None:
-        """Raise one cancellation where the sheltered task now waits, or soon will if ``wanted()`` still holds."""
-        attempt = partial(self._attempt, wanted)
-        if self._loop.current_task() is None:
-            attempt()
-        else:
-            # The task may be the sheltered one, and has to come to where it waits.
-            self._loop.call_soon(attempt)
-
-    @abstractmethod
-    def cut(self) -> None:
-        """Cancel the block for good."""
-
-    @abstractmethod
-    def _cancel_once(self) -> bool:
-        """Raise one cancellation where the task waits, and tell whether that was possible."""
-
-    def _attempt(self, wanted: Callable[[], bool]) -> None:
-        if self._task is not None and wanted() and not self._cancel_once():
-            self._loop.call_at(self._loop.time() + self.RETRY, partial(self._attempt, wanted))
-
-
 class EventLoop(ABC):
     """The running event loop; get it by :func:`current_event_loop`."""
 
@@ -148,10 +105,6 @@ class EventLoop(ABC):
         """Return a new block that can be interrupted."""
 
     @abstractmethod
-    def shelter(self) -> Shelter:
-        """Return a new block that shelters what cleans up."""
-
-    @abstractmethod
     def turn(self, now: float) -> float:
         """Return the time at which this was first called in the loop's present turn.
 
@@ -171,3 +124,7 @@ class EventLoop(ABC):
     @abstractmethod
     def reaches(self, task: Any, cancel: Callable[[], object]) -> bool:
         """Call ``cancel()`` and tell whether it raised a cancellation where ``task`` waits."""
+
+    @abstractmethod
+    def when_moved(self, task: Any, callback: Callable[[], object]) -> None:
+        """Call ``callback`` soon after ``task`` has run again, or in a moment where that cannot be known."""

@@ -8,11 +8,9 @@ from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
 from typing import Any, Self
 
-from starlette_sse.eventloop.base import Alarm, EventLoop, Interruption, Shelter, Tasks, Waiter
-from starlette_sse.eventloop.scoped_shelter import ScopedShelter
-from starlette_sse.eventloop.shields import SCOPES_ARE_KNOWN, is_shielded
+from starlette_sse.eventloop.base import A_MOMENT, Alarm, EventLoop, Interruption, Tasks, Waiter
 
-__all__ = ["AsyncioEventLoop", "AsyncioShelter"]
+__all__ = ["AsyncioEventLoop"]
 
 
 class AsyncioWaiter:
@@ -75,64 +73,42 @@ class AsyncioTasks:
 class AsyncioInterruption:
     """One native cancellation that is told from others as :class:`asyncio.Timeout` does."""
 
-    __slots__ = ("_asked", "_task")
+    __slots__ = ("_asked", "_cancelled", "_task")
 
     def __init__(self) -> None:
         self._task: asyncio.Task[Any] | None = None
-        self._asked = False
+        self._asked = self._cancelled = False
 
     def interrupt(self) -> None:
         if not self._asked:
             self._asked = True
-            if self._task is not None:
-                self._task.cancel()
+            self._cancel_soon()
+
+    def _cancel_soon(self) -> None:
+        if self._task is not None and self._task is asyncio.current_task():
+            # A task that cancels itself and leaves the block before it waits would be cancelled in what follows.
+            self._task.get_loop().call_soon(self._cancel)
+        else:
+            self._cancel()
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._cancelled = True
+            self._task.cancel()
 
     def __enter__(self) -> Self:
         self._task = asyncio.current_task()
-        if self._asked and self._task is not None:
-            self._task.cancel()
+        if self._asked:
+            self._cancel_soon()
         return self
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> bool:
         task, self._task = self._task, None
-        if not self._asked or task is None:
+        if not self._cancelled or task is None:
             return False
         return not task.uncancel() and isinstance(exc, asyncio.CancelledError)
-
-
-class AsyncioShelter(Shelter):
-    """Native cancellation: outer scopes do not reach a plain task, and each of anyio's would hold 0.6 KiB."""
-
-    __slots__ = ("_asked",)
-
-    def __init__(self, loop: EventLoop) -> None:
-        super().__init__(loop)
-        self._asked = False
-
-    def __enter__(self) -> Self:
-        self._task = asyncio.current_task()
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> bool:
-        self._task = None
-        return self._asked and isinstance(exc, asyncio.CancelledError)
-
-    def cut(self) -> None:
-        if self._task is not None:
-            self._cancel_once()
-            # Whoever swallows a cancellation gets another.
-            self._loop.call_at(self._loop.time() + self.RETRY, self.cut)
-
-    def _cancel_once(self) -> bool:
-        if is_shielded(self._task):
-            return False
-        self._asked = True
-        self._task.cancel()
-        return True
 
 
 class AsyncioEventLoop(EventLoop):
@@ -169,9 +145,6 @@ class AsyncioEventLoop(EventLoop):
     def interruption(self) -> Interruption:
         return AsyncioInterruption()
 
-    def shelter(self) -> Shelter:
-        return AsyncioShelter(self) if SCOPES_ARE_KNOWN else ScopedShelter(self)
-
     def turn(self, now: float) -> float:
         turn = self._turn
         if turn is None:
@@ -192,3 +165,14 @@ class AsyncioEventLoop(EventLoop):
         before = task.cancelling()
         cancel()
         return bool(task.cancelling() > before)
+
+    def when_moved(self, task: Any, callback: Callable[[], object]) -> None:
+        if not hasattr(task, "_fut_waiter"):  # pragma: no cover - another implementation of tasks
+            self._loop.call_later(A_MOMENT, callback)
+            return
+        # What it waits for wakes the task first, which had asked before.
+        waits_for = task._fut_waiter  # noqa: SLF001
+        if waits_for is None or waits_for.done():
+            self._loop.call_soon(callback)
+        else:
+            waits_for.add_done_callback(lambda _: callback())

@@ -11,8 +11,7 @@ from typing import Any, Self
 
 import trio
 
-from starlette_sse.eventloop.base import Alarm, EventLoop, Interruption, Shelter, Tasks, Waiter
-from starlette_sse.eventloop.scoped_shelter import ScopedShelter
+from starlette_sse.eventloop.base import A_MOMENT, Alarm, EventLoop, Interruption, Tasks, Waiter
 
 __all__ = ["TrioEventLoop", "call_protected"]
 
@@ -176,9 +175,6 @@ class TrioEventLoop(EventLoop):
     def interruption(self) -> Interruption:
         return TrioInterruption()
 
-    def shelter(self) -> Shelter:
-        return ScopedShelter(self)
-
     def turn(self, now: float) -> float:
         turn = self._turn
         if turn is None:
@@ -204,6 +200,9 @@ class TrioEventLoop(EventLoop):
         finally:
             trio.lowlevel.remove_instrument(watch)  # type: ignore[arg-type]
         return watch.seen
+
+    def when_moved(self, task: Any, callback: Callable[[], object]) -> None:
+        self.call_at(self.time() + A_MOMENT, callback)
 
     async def _serve_alarms(self) -> None:
         while self._alarms:

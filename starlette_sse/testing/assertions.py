@@ -54,7 +54,11 @@ class Expectation:
             case ServerSentEvent(data=str()) | ReceivedEvent():
                 return cls(expected.event or "message", expected.data, ANYTHING if expected.id is None else expected.id)
             case Mapping() if expected and expected.keys() <= set(FIELDS):
-                return cls(**expected)
+                fields = dict(expected)
+                if isinstance(fields.get("id"), int):
+                    # As an event's own id becomes its text.
+                    fields["id"] = str(fields["id"])
+                return cls(**fields)
         raise ConfigurationError(
             f"cannot expect {expected!r}: give the payload as a str, a ServerSentEvent with data, or the fields that "
             'matter as a mapping with some of "event", "data" and "id", as in {"event": "tick", "data": {"now": 1}}'

@@ -25,7 +25,7 @@ async def test_hooks_may_be_plain_functions() -> None:
     class Sync(Noting):
         pause = 0.0
 
-        def authorize(self, request: Request) -> None:  # type: ignore[override]
+        def authorize(self, request: Request) -> None:
             self.notes.append("authorized")
 
         def on_connect(self, request: Request) -> None:  # type: ignore[override]

@@ -1,17 +1,16 @@
-"""What a shelter promises, on each event loop and for an asyncio whose scopes anyio keeps elsewhere."""
+"""What a shelter promises, on each event loop."""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from starlette_sse.eventloop import Shelter, current_event_loop, on_asyncio, shields
-from starlette_sse.eventloop.scoped_shelter import ScopedShelter
+from starlette_sse.eventloop import Shelter, current_event_loop
 from starlette_sse.testing import virtual_backend
 
 pytestmark = pytest.mark.anyio
@@ -19,25 +18,10 @@ pytestmark = pytest.mark.anyio
 Body = Callable[[Shelter], Awaitable[None]]
 
 
-@pytest.fixture(
-    autouse=True,
-    params=[
-        pytest.param(("asyncio", True), id="asyncio"),
-        pytest.param(("asyncio", False), id="asyncio-scopes-unknown"),
-        pytest.param(("trio", True), id="trio"),
-    ],
-)
-def anyio_backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[str, dict[str, Any]]:
-    name, known = request.param
-    assert shields.SCOPES_ARE_KNOWN, "anyio keeps its scopes elsewhere now: streams of generators are dearer"
-    monkeypatch.setattr(on_asyncio, "SCOPES_ARE_KNOWN", known)
-    return virtual_backend(name)
-
-
 async def sheltered(body: Body, meanwhile: Body) -> None:
     """Run ``body`` in a task of its own and in a shelter, and then ``meanwhile`` beside it."""
     loop, begun, left = current_event_loop(), anyio.Event(), anyio.Event()
-    shelter = loop.shelter()
+    shelter = Shelter(loop)
 
     async def run() -> None:
         with shelter:
@@ -152,28 +136,90 @@ async def test_a_shield_of_the_task_s_own_is_respected(how: str) -> None:
     assert notes == ["completed"]
 
 
-async def test_a_worker_thread_is_waited_for() -> None:
-    """A call that cannot be cancelled is behind a shield of anyio's own."""
-    notes: list[str] = []
-    may_end = threading.Event()
+class Worker:
+    """Works in threads: the first call takes until it may end, the others no time."""
 
-    def work() -> None:
-        may_end.wait(10)
-        notes.append("worked")
+    def __init__(self) -> None:
+        self.may_end = threading.Event()
+        self.calls = 0
+
+    def __call__(self) -> None:
+        self.calls += 1
+        self.may_end.wait(10)
+
+    async def begun(self) -> None:
+        """Wait until the first call is under way."""
+        while not self.calls:
+            await checkpoint()
+
+
+@pytest.mark.parametrize("anyio_backend", [virtual_backend("asyncio")])
+async def test_a_task_that_is_always_in_a_thread_is_interrupted_between_two_calls() -> None:
+    """A call cannot be cancelled, and who polls in threads waits for nothing else."""
+    worker = Worker()
+    notes: list[str] = []
 
     async def body(shelter: Shelter) -> None:
         try:
-            await anyio.to_thread.run_sync(work)
+            while worker.calls < 1000:
+                await anyio.to_thread.run_sync(worker)
         finally:
-            notes.append("went on")
-        await anyio.sleep_forever()
+            await anyio.sleep(1)
+            notes.append("cleaned up")
 
     async def meanwhile(shelter: Shelter) -> None:
+        await worker.begun()
         shelter.interrupt(lambda: True)
-        may_end.set()
+        worker.may_end.set()
 
     await sheltered(body, meanwhile)
-    assert notes == ["worked", "went on"]
+    assert (worker.calls, notes) == (1, ["cleaned up"])
+
+
+async def test_a_cut_reaches_a_task_between_two_calls_in_threads() -> None:
+    """As soon as the first of them has returned."""
+    worker = Worker()
+
+    async def body(shelter: Shelter) -> None:
+        while worker.calls < 1000:
+            await anyio.to_thread.run_sync(worker)
+
+    async def meanwhile(shelter: Shelter) -> None:
+        await worker.begun()
+        shelter.cut()
+        worker.may_end.set()
+
+    await sheltered(body, meanwhile)
+    assert worker.calls == 1
+
+
+async def test_a_cut_is_told_to_a_thread_that_asks() -> None:
+    """``anyio.from_thread.check_cancelled`` raises in what the sheltered task waits for."""
+    told: list[bool] = []
+    begun = False
+
+    def work() -> None:
+        nonlocal begun
+        begun = True
+        end = time.monotonic() + 10
+        try:
+            while time.monotonic() < end:
+                anyio.from_thread.check_cancelled()
+                time.sleep(0.001)
+        except BaseException:
+            told.append(True)
+            raise
+
+    async def body(shelter: Shelter) -> None:
+        await anyio.to_thread.run_sync(work)
+
+    async def meanwhile(shelter: Shelter) -> None:
+        while not begun:
+            await checkpoint()
+        shelter.cut()
+
+    await sheltered(body, meanwhile)
+    assert told == [True]
 
 
 async def test_a_cut_cancels_what_swallows_it_again() -> None:
@@ -222,12 +268,6 @@ async def test_a_task_group_inside_ends_with_its_tasks() -> None:
 
 async def test_an_error_goes_on_its_way() -> None:
     """A shelter swallows nothing but its own cancellation."""
-    shelter = current_event_loop().shelter()
+    shelter = Shelter(current_event_loop())
     with pytest.raises(ValueError, match="mine"), shelter:
         raise ValueError("mine")
-
-
-async def test_a_task_on_asyncio_holds_no_scopes_for_it(anyio_backend: tuple[str, dict[str, Any]]) -> None:
-    """Two of anyio's are more than a KiB of each stream; they are for where nothing else will do."""
-    native = anyio_backend[0] == "asyncio" and on_asyncio.SCOPES_ARE_KNOWN  # type: ignore[attr-defined]
-    assert isinstance(current_event_loop().shelter(), on_asyncio.AsyncioShelter if native else ScopedShelter)
