@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 import tracemalloc
 from collections.abc import AsyncIterator
 from typing import Any
@@ -12,7 +13,15 @@ import pytest
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from starlette_sse import Broker, ChannelEndpoint, CloseReason, ConfigurationError, ServerSentEvent
+from starlette_sse import (
+    Broker,
+    ChannelEndpoint,
+    CloseReason,
+    ConfigurationError,
+    ServerSentEvent,
+    SlowReaderError,
+    SSEEndpoint,
+)
 from starlette_sse.observers import Observer, StreamFacts
 from starlette_sse.testing import Ending, SSETestClient
 from tests.streams.apps import app_of
@@ -263,6 +272,8 @@ async def test_nothing_is_left_of_a_client_that_has_gone() -> None:
         ({"events": lambda self, request: iter(())}, "events would never be called"),
         ({"broker": "redis://"}, "broker must be a Broker"),
         ({"on_lag": "drop"}, "on_lag must be one of"),
+        ({"sep": "\n"}, "sep must be CR LF"),
+        ({"snapshot": ["a"]}, "snapshot must be a function"),
         ({"channels": 5}, "channels: channels must be one or more names, not 5"),
         ({"channels": ()}, "channels: a subscription needs at least one channel"),
         ({"channels": ("news", "")}, "channels: channel must be text of 1 to 1024 characters"),
@@ -400,3 +411,115 @@ async def test_a_stream_that_has_caught_up_does_not_hold_what_it_missed() -> Non
     assert got == missed
     # One stream takes about 10 KB on either event loop; what each has missed is 50 KB.
     assert held / len(positions) < 30_000
+
+
+class Shouted(ServerSentEvent):
+    """Encodes in its own way."""
+
+    @staticmethod
+    def dumps(value: Any) -> str:
+        return str(value).upper()
+
+
+async def test_a_snapshot_is_made_of_the_endpoints_event_class() -> None:
+    """Whether it is a coroutine function, an async generator or a plain function, which runs in a worker thread."""
+    threads = []
+
+    async def coroutine(self: Any, request: Request) -> Any:
+        return [("a", 1)]
+
+    async def generator(self: Any, request: Request) -> AsyncIterator[Any]:
+        yield ("a", 1)
+
+    def plain(self: Any, request: Request) -> Any:
+        threads.append(threading.current_thread())
+        return [("a", 1)]
+
+    for function in (coroutine, generator, plain):
+        endpoint = news(snapshot=function, event_class=Shouted)
+        async with client_of(endpoint) as client, client.stream("/") as stream:
+            await stream.expect("('A', 1)")
+    assert threads
+    assert threading.main_thread() not in threads
+
+
+async def test_a_client_without_channels_is_refused() -> None:
+    """It may read none, which is not the server's mistake; what is no name is, and says whose."""
+    answers: list[Any] = [[], (), ""]
+
+    async def channels(self: Any, request: Request) -> Any:
+        return answers[0]
+
+    endpoint = news(channels=channels)
+    async with client_of(endpoint) as client:
+        while answers:
+            assert (await client.request("GET", "/")).status_code == 403
+            answers.pop(0)
+        for answers[:] in [None], [5], [[7]]:
+            with pytest.raises(ConfigurationError, match=r"News\.channels\(\): channel"):
+                await client.stream("/")
+
+
+async def test_a_broker_may_be_found_by_request() -> None:
+    """By a property, such as one of the app's state; what it finds is checked."""
+    brokers: list[Any] = [Broker(observers=()), "redis://", None]
+    endpoint = news(broker=property(lambda self: brokers[0]))
+    async with client_of(endpoint) as client:
+        async with client.stream("/") as stream:
+            await brokers[0].publish("news", "hello")
+            await stream.expect("hello")
+        for message in (r"News\.broker must be a Broker, or a property", r"News\.broker is not set"):
+            brokers.pop(0)
+            with pytest.raises(ConfigurationError, match=message):
+                await client.stream("/")
+
+
+async def test_a_send_that_fails_in_the_streams_own_task_lets_its_cleanup_complete() -> None:
+    """The stream ends itself there, and must not cancel what follows."""
+    notes: list[Any] = []
+
+    class Careful(ChannelEndpoint):
+        broker = Broker(observers=())
+        channels = ("news",)
+        observers = ()
+
+        async def on_disconnect(self, request: Request, reason: CloseReason) -> None:
+            await anyio.sleep(1)
+            notes.append(reason)
+
+    opened = anyio.Event()
+    sent = 0
+
+    async def send(message: Any) -> None:
+        nonlocal sent
+        sent += 1
+        if sent == 2:
+            opened.set()
+        if sent == 3:
+            raise OSError("the client has gone")
+
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+
+    async def serve() -> None:
+        await Careful(scope, anyio.sleep_forever, send)  # type: ignore[arg-type]
+        notes.append("answered")
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(serve)
+        await opened.wait()
+        await Careful.broker.publish("news", "x")
+    assert notes == [CloseReason.CLIENT_GONE, "answered"]
+
+
+async def test_what_a_hook_raises_is_not_taken_for_a_slow_reader() -> None:
+    """Only the stream's own subscription tells that its client is slow."""
+
+    class Iterating(SSEEndpoint):
+        observers = ()
+
+        def events(self, request: Request) -> Any:
+            raise SlowReaderError("another subscription's")
+
+    async with SSETestClient(app_of(Iterating)) as client:
+        with pytest.raises(SlowReaderError):
+            await client.stream("/")

@@ -9,6 +9,7 @@ import pytest
 from starlette.requests import Request
 
 from starlette_sse import CloseReason, ConfigurationError, ServerSentEvent, SSEEndpoint
+from starlette_sse.observers import Observer
 from tests.streams.apps import Noting, serve
 
 
@@ -45,6 +46,10 @@ from tests.streams.apps import Noting, serve
         ("headers", {"X": 1}),
         ("sep", "\n\n"),
         ("event_class", dict),
+        ("methods", None),
+        ("observers", None),
+        ("observers", Observer()),
+        ("observers", (Observer,)),
     ],
 )
 def test_a_wrong_attribute_is_refused_by_name(attribute: str, value: Any) -> None:
@@ -75,6 +80,30 @@ def test_a_handler_for_a_streaming_method_is_refused() -> None:
 
         class Wrong(SSEEndpoint):
             async def get(self, request: Request) -> Any: ...
+
+
+@pytest.mark.parametrize("hook", ["authorize", "on_connect", "on_disconnect", "on_error", "on_drain", "ping_message"])
+def test_a_hook_with_a_yield_is_refused(hook: str) -> None:
+    """Calling it would run nothing of it: an ``authorize`` that raises would let everybody in."""
+
+    def generator(self: Any, *facts: Any) -> Any:
+        yield
+
+    async def async_generator(self: Any, *facts: Any) -> Any:
+        yield
+
+    for function in (generator, async_generator):
+        with pytest.raises(ConfigurationError, match=rf"Wrong\.{hook} has a yield"):
+            type("Wrong", (SSEEndpoint,), {hook: function})
+
+
+def test_a_hook_that_cannot_be_called_is_refused() -> None:
+    """By what it must take; a function that takes anything will do."""
+    with pytest.raises(ConfigurationError, match=r"Wrong\.on_disconnect must take \(self, request, reason\)"):
+        type("Wrong", (SSEEndpoint,), {"on_disconnect": lambda self, request: None})
+    with pytest.raises(ConfigurationError, match=r"Wrong\.events must take \(self, request\)"):
+        type("Wrong", (SSEEndpoint,), {"events": lambda self: None})
+    type("Right", (SSEEndpoint,), {"on_disconnect": lambda *args, **kwargs: None, "events": lambda self, _, x=1: None})
 
 
 @pytest.mark.anyio
@@ -137,3 +166,18 @@ async def test_data_can_be_encoded_by_another_library() -> None:
 
     async with serve(Loud) as client, client.stream("/") as stream:
         await stream.expect("['A']", "['B']")
+
+
+@pytest.mark.anyio
+async def test_a_wrong_event_class_of_an_instance_is_an_error_before_the_response() -> None:
+    """Like any other attribute."""
+
+    class Wrong(Noting):
+        pause = 0.0
+
+        async def on_connect(self, request: Request) -> None:
+            self.event_class = dict  # type: ignore[assignment]
+
+    async with serve(Wrong) as client:
+        with pytest.raises(ConfigurationError, match=r"Wrong\(\)\.event_class must"):
+            await client.stream("/")

@@ -244,3 +244,53 @@ async def test_two_endpoints_may_be_in_one_app() -> None:
             async with client.stream(path) as stream:
                 await stream.expect("x")
                 assert stream.retry == retry
+
+
+@pytest.mark.parametrize("answer", [False, True, PlainTextResponse("no", 401)])
+async def test_authorize_must_not_return_anything(answer: Any) -> None:
+    """Who returns False means no: nobody is let in by a mistake, at the beginning or later."""
+
+    class Wrong(Noting):
+        pause = 0.0
+        authorize_interval = 10.0
+
+        async def authorize(self, request: Request) -> Any:
+            return answer if self.notes or not request.query_params else None
+
+        async def on_connect(self, request: Request) -> None:
+            self.notes.append("connected")
+
+    async with serve(Wrong) as client:
+        with pytest.raises(ConfigurationError, match=r"Wrong\.authorize must raise HTTPException to refuse"):
+            await client.stream("/")
+        assert Wrong.notes == []
+        async with client.stream("/?later=1") as stream:
+            await stream.expect("first", {"event": "stream-error"})
+            await stream.closed()
+    assert Wrong.notes == ["connected", "cleaned up", CloseReason.ERROR]
+
+
+async def test_a_stream_that_is_closed_before_it_is_open_ends_at_once() -> None:
+    """``close()`` in a hook is not forgotten."""
+
+    class Closed(Noting):
+        pause = 0.0
+
+        async def on_connect(self, request: Request) -> None:
+            self.close()
+
+    async with serve(Closed) as client, client.stream("/") as stream:
+        assert await stream.closed() is Ending.FINISHED
+    assert Closed.notes[-1] is CloseReason.CLOSED
+
+
+async def test_a_response_class_is_no_response() -> None:
+    """Nor is a function; the message says what is expected."""
+
+    class Wrong(Noting):
+        async def on_connect(self, request: Request) -> Any:
+            return PlainTextResponse
+
+    async with serve(Wrong) as client:
+        with pytest.raises(ConfigurationError, match=r"Wrong\.on_connect must return None or a Response"):
+            await client.stream("/")

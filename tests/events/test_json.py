@@ -18,6 +18,7 @@ import msgspec
 import orjson
 import pydantic
 import pytest
+import sse_starlette
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -186,6 +187,24 @@ def test_a_value_without_a_json_form_is_refused(value: Any, why: str) -> None:
     remedy = r"give a str, or convert .* or override dumps in a subclass of ServerSentEvent"
     with pytest.raises(InvalidEventError, match=says + remedy):
         ServerSentEvent(value)
+
+
+async def forgotten() -> None: ...
+
+
+def test_what_has_to_be_awaited_first_is_told() -> None:
+    """A forgotten ``await`` is the mistake, and not the missing JSON form; nothing is left to warn of."""
+    with pytest.raises(
+        InvalidEventError, match="data of type coroutine cannot become JSON: it has to be awaited first"
+    ):
+        ServerSentEvent(forgotten())
+
+
+def test_an_event_of_another_library_is_told() -> None:
+    """Who moves over and leaves one import behind."""
+    remedy = r"it is an event of the module sse_starlette.event; import ServerSentEvent from starlette_sse"
+    with pytest.raises(InvalidEventError, match=remedy):
+        as_event(sse_starlette.ServerSentEvent("x"))
 
 
 class Orjson(ServerSentEvent):

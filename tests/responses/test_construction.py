@@ -62,6 +62,12 @@ def test_what_sse_starlette_refuses_is_refused(
         package.EventSourceResponse([], **parameters)
 
 
+def test_headers_that_are_no_mapping_are_refused() -> None:
+    """By name, and not by what is missing from them."""
+    with pytest.raises(ConfigurationError, match="headers must map names to values, or be None"):
+        EventSourceResponse([], headers=[("A", "b")])  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("parameters", ALLOWED, ids=str)
 def test_what_sse_starlette_takes_is_taken(package: ModuleType, parameters: dict[str, Any]) -> None:
     """Each value means the same."""

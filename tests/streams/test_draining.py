@@ -272,3 +272,22 @@ def test_a_domain_is_found_in_the_state() -> None:
         assert domain_of({"state": {STATE_KEY: "mine"}}) is not domain
 
     asyncio.run(look())
+
+
+def test_a_drain_refuses_new_streams_although_the_handler_was_taken_off_in_between(server_handler: list[int]) -> None:
+    """While no stream was open; that it is put on again does not mean another server."""
+
+    async def visits() -> None:
+        for stays in (False, True):
+            Endless.notes.clear()
+            task = asyncio.create_task(open_stream({}))
+            while "connected" not in Endless.notes:
+                await asyncio.sleep(0)
+            if stays:
+                starlette_sse.drain()
+            else:
+                task.cancel()
+            await asyncio.wait([task])
+        assert domain_of({}).draining
+
+    asyncio.run(visits())

@@ -374,3 +374,42 @@ async def test_an_iterator_that_fails_and_hangs_while_it_closes() -> None:
         await stream.closed()
         assert anyio.current_time() - started < 8
     assert Failing.notes == ["connected", CloseReason.ERROR]
+
+
+async def test_a_delivery_is_interrupted_once() -> None:
+    """A middleware's ``send`` that is stopped may clean up as well."""
+    notes: list[str] = []
+    stuck, gone = anyio.Event(), anyio.Event()
+    sent = 0
+
+    class Quick(Noting):
+        pause = 0.0
+
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            yield "first"
+            yield "second"
+
+    async def send(message: Any) -> None:
+        nonlocal sent
+        sent += 1
+        if sent == 3:
+            try:
+                stuck.set()
+                await anyio.sleep_forever()
+            finally:
+                await anyio.sleep(1)
+                notes.append("cleaned up")
+
+    async def receive() -> Any:
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def visit() -> None:
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+        await Quick(scope, receive, send)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(visit)
+        await stuck.wait()
+        gone.set()
+    assert notes == ["cleaned up"]

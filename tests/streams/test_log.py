@@ -12,7 +12,7 @@ import structlog
 from starlette.requests import Request
 from structlog.testing import capture_logs
 
-from starlette_sse import CloseReason
+from starlette_sse import CloseReason, ServerSentEvent
 from starlette_sse.observers import Observer, StreamFacts, StructlogObserver
 from tests.streams.apps import Noting, serve
 
@@ -162,3 +162,83 @@ async def test_a_refusal_is_observed() -> None:
         await stream.expect("first")
         assert (await client.request("GET", "/")).status_code == 503
     assert refused == [("test_a_refusal_is_observed.<locals>.Full", "/", "max_connections")]
+
+
+class Clumsy(Observer):
+    """Fails in every method."""
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in {"opened", "sent", "pinged", "failed", "closed", "rejected"}:
+            raise ZeroDivisionError(name)
+        return super().__getattribute__(name)
+
+    def sent(self, stream: StreamFacts, size: int) -> None:
+        """Wanted, so that it is called."""
+
+
+async def test_an_observer_that_fails_costs_nobody_anything(caplog: pytest.LogCaptureFixture) -> None:
+    """It is logged; the stream goes on, and the other observers hear what they should."""
+    counting = Counting()
+
+    class Watched(Noting):
+        observers = (Clumsy(), counting)
+        ping_interval = 10.0
+        max_connections = 1
+
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            yield "a"
+            await anyio.sleep(20.5)
+            raise ValueError("failed")
+
+    async with serve(Watched) as client, client.stream("/") as stream:
+        assert (await client.request("GET", "/")).status_code == 503
+        await stream.expect("a", {"event": "stream-error"})
+        await stream.closed()
+    assert counting.calls == {"opened": 1, "sent": 1, "pinged": 2, CloseReason.ERROR: 1}
+    told = {record.getMessage().rpartition(" ")[2] for record in caplog.records if record.name == "starlette_sse"}
+    assert told == {"opened", "sent", "pinged", "failed", "closed", "rejected"}
+
+
+@pytest.mark.parametrize("hook", ["plain", "async"])
+async def test_a_ping_that_fails_is_told_as_such(hook: str) -> None:
+    """The log does not say that ``events()`` failed."""
+    failures = []
+
+    class Telling(Observer):
+        def failed(self, stream: StreamFacts, error: BaseException, *, during: str, propagates: bool) -> None:
+            failures.append((during, str(error)))
+
+    def plain(self: Any, request: Request) -> ServerSentEvent:
+        raise ValueError("no ping")
+
+    async def awaited(self: Any, request: Request) -> ServerSentEvent:
+        raise ValueError("no ping")
+
+    attributes = {"observers": (Telling(),), "ping_interval": 5.0, "pause": 0.0}
+    pinging = type("Pinging", (Noting,), {**attributes, "ping_message": plain if hook == "plain" else awaited})
+    async with serve(pinging) as client, client.stream("/") as stream:
+        await stream.expect("first", {"event": "stream-error"})
+        await stream.closed()
+    assert failures == [("the ping", "no ping")]
+
+
+async def test_what_cannot_be_an_event_is_found_by_its_yield() -> None:
+    """The traceback begins behind the generator, so a note names the line."""
+    notes = []
+
+    class Telling(Observer):
+        def failed(self, stream: StreamFacts, error: BaseException, *, during: str, propagates: bool) -> None:
+            notes.extend(error.__notes__)
+
+    class Wrong(Noting):
+        observers = (Telling(),)
+
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            yield "first"
+            yield None
+
+    line = Wrong.events.__code__.co_firstlineno + 2
+    async with serve(Wrong) as client, client.stream("/") as stream:
+        await stream.expect("first", {"event": "stream-error"})
+        await stream.closed()
+    assert notes == [f'The yield of it: File "{__file__}", line {line}']
