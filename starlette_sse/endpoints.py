@@ -137,7 +137,7 @@ class SSEEndpoint(HTTPEndpoint):
 
     @hook
     async def authorize(self, request: Request) -> None:
-        """Raise :exc:`~starlette.exceptions.HTTPException` to refuse the client.
+        """Raise :exc:`~starlette.exceptions.HTTPException` to refuse the client; return nothing.
 
         Asked before :meth:`on_connect`, and again every ``authorize_interval`` seconds: then the stream ends with an
         event that tells the status.

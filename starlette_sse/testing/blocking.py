@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from starlette_sse.observers import CloseReason
-from starlette_sse.testing.client import Response, SSETestClient
+from starlette_sse.testing.client import RequestOptions, Response, SSETestClient, StreamOptions
 from starlette_sse.testing.exceptions import StreamEndedError
 from starlette_sse.testing.exchange import Head
 from starlette_sse.testing.reader import Ending
@@ -67,7 +67,7 @@ class BlockingSSETestClient:
             raise RuntimeError("the client is not open; use it as in: with SSETestClient.blocking(app) as client")
         return self._portal
 
-    def stream(self, url: str, **options: Any) -> BlockingEventStream:
+    def stream(self, url: str, **options: Unpack[StreamOptions]) -> BlockingEventStream:
         """Return a stream, to be opened by ``with``; parameters as :meth:`SSETestClient.stream`'s."""
         return BlockingEventStream(self._client.stream(url, **options), self.portal)
 
@@ -75,7 +75,7 @@ class BlockingSSETestClient:
         """Return a stream that goes on where ``stream`` was; see :meth:`SSETestClient.reconnect`."""
         return BlockingEventStream(self.portal.call(self._client.reconnect, stream.unblocked), self.portal)
 
-    def request(self, method: str, url: str, **options: Any) -> Response:
+    def request(self, method: str, url: str, **options: Unpack[RequestOptions]) -> Response:
         """Send a request and return the whole response; see :meth:`SSETestClient.request`."""
         return self.portal.call(partial(self._client.request, method, url, **options))
 

@@ -6,7 +6,7 @@ import json as jsonlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Scope
@@ -19,10 +19,40 @@ from starlette_sse.testing.stream import EventStream
 if TYPE_CHECKING:
     from starlette_sse.testing.blocking import BlockingSSETestClient
 
-__all__ = ["Response", "SSETestClient"]
+__all__ = ["RequestOptions", "Response", "SSETestClient", "StreamOptions"]
 
 #: What a browser's EventSource asks with.
 EVENT_SOURCE = {"accept": "text/event-stream", "cache-control": "no-store"}
+
+
+class ClientOptions(TypedDict, total=False):
+    """The parameters of :class:`SSETestClient`."""
+
+    base_url: str
+    headers: Mapping[str, str] | None
+    scope: Scope | None
+    timeout: float | None
+    close_grace: float
+    lifespan: bool
+    raise_app_exceptions: bool
+
+
+class RequestOptions(TypedDict, total=False):
+    """The parameters of :meth:`SSETestClient.request`."""
+
+    headers: Mapping[str, str] | None
+    params: Mapping[str, Any] | None
+    content: bytes | str | None
+    json: Any
+    last_event_id: str | None
+    scope: Scope | None
+    timeout: float | None
+
+
+class StreamOptions(RequestOptions, total=False):
+    """The parameters of :meth:`SSETestClient.stream`."""
+
+    method: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +126,7 @@ class SSETestClient:
         *,
         backend: str = "asyncio",
         backend_options: dict[str, Any] | None = None,
-        **options: Any,
+        **options: Unpack[ClientOptions],
     ) -> BlockingSSETestClient:
         """Return the client for tests that are plain functions; further parameters as the class's own.
 
@@ -172,7 +202,7 @@ class SSETestClient:
             stream.disconnect()
         return stream.successor()
 
-    async def request(self, method: str, url: str, **options: Any) -> Response:
+    async def request(self, method: str, url: str, **options: Unpack[RequestOptions]) -> Response:
         """Send a request and return the whole response; for what is no stream, such as the app's other endpoints.
 
         :param options: as for :meth:`stream`; the headers are not ``EventSource``'s but ``Accept: */*``.
