@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from inspect import isasyncgenfunction
 from typing import Any, Literal
@@ -53,7 +53,10 @@ class ChannelEndpoint(SSEEndpoint):
         if broker is not None and not hasattr(broker, "__get__"):
             check_broker(name, broker)
         if not callable(cls.channels):
-            cls.channels = names_of(f"{name}.channels", cls.channels)
+            try:
+                cls.channels = channel_names(cls.channels)
+            except ConfigurationError as exc:
+                raise ConfigurationError(f"{name}.channels: {exc}") from exc
         if not callable(cls.snapshot):
             raise ConfigurationError(f"{name}.snapshot must be a function of the request, not {cls.snapshot!r}")
         check_choice(f"{name}.on_lag", cls.on_lag, ("disconnect", "reset", "latest"))
@@ -98,12 +101,13 @@ class ChannelEndpoint(SSEEndpoint):
         names: Any = self.channels
         if callable(names):
             names = await self._call("channels", request)
-            if not isinstance(names, str):
-                names = names_of(f"{name}.channels()", names, least=0)
-        if not names:
-            raise HTTPException(403, "no channel is open to this client")
+            if isinstance(names, Collection) and not names:
+                raise HTTPException(403, "no channel is open to this client")
         snapshot = None if type(self).snapshot is ChannelEndpoint.snapshot else partial(self._take_snapshot, request)
-        subscription = broker.subscribe(names, self.last_event_id, on_lag=self.on_lag, snapshot=snapshot)
+        try:
+            subscription = broker.subscribe(names, self.last_event_id, on_lag=self.on_lag, snapshot=snapshot)
+        except ConfigurationError as exc:
+            raise ConfigurationError(f"{name}.channels(): {exc}") from exc
         self._subscription = await subscription.enter()
         return subscription
 
@@ -140,11 +144,3 @@ def check_line_end(endpoint: str, sep: str) -> None:
         raise ConfigurationError(
             f"{endpoint}.sep must be CR LF, not {sep!r}: a broker encodes each event once, for all endpoints"
         )
-
-
-def names_of(where: str, channels: Any, *, least: int = 1) -> tuple[str, ...]:
-    """Return the names of channels that an app has given."""
-    try:
-        return channel_names(channels, least=least)
-    except ConfigurationError as exc:
-        raise ConfigurationError(f"{where}: {exc}") from exc

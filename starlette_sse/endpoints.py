@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import os
 import random
-import secrets
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any, ClassVar, Literal, ParamSpec, TypeVar
@@ -128,7 +128,7 @@ class SSEEndpoint(HTTPEndpoint):
         self.receive = receive
         self.send = send
         #: Names this stream in the log and in its error event.
-        self.connection_id = secrets.token_hex(8)
+        self.connection_id = os.urandom(8).hex()
         self._client_key = ""
         self._holds_place = self._close_asked = False
         self._stream: Stream | None = None
@@ -280,7 +280,7 @@ class SSEEndpoint(HTTPEndpoint):
                 await request.body()
             except ClientDisconnect:
                 return checkpoint
-        response = await self._call("on_connect", request)
+        response = await self._call("on_connect", request) if self._overrides("on_connect") else None
         if response is None:
             return await self._prepare_stream(request, domain)
         if isinstance(response, Response):
@@ -289,7 +289,7 @@ class SSEEndpoint(HTTPEndpoint):
         raise ConfigurationError(f"{name}.on_connect must return None or a Response, not {response!r}")
 
     async def _authorize(self, request: Request) -> None:
-        answer = await self._call("authorize", request)
+        answer = await self._call("authorize", request) if self._overrides("authorize") else None
         if answer is not None:
             # Who returns False means no, and would have let everybody in.
             name = type(self).__qualname__
@@ -355,6 +355,10 @@ class SSEEndpoint(HTTPEndpoint):
     def _iterate(self, request: Request) -> AsyncIterator[Any]:
         return as_async_iterator(self.events(request), f"{type(self).__qualname__}.events()")
 
+    def _overrides(self, hook: str) -> bool:
+        """Tell whether a hook is another than the default, which does nothing."""
+        return getattr(getattr(self, hook), "__func__", None) is not getattr(SSEEndpoint, hook)
+
     async def _call(self, hook: str, request: Request, *args: Any) -> Any:
         function = getattr(self, hook)
         if hook in self._configuration.sync_hooks:
@@ -411,7 +415,7 @@ class EndpointHooks:
 
     @property
     def cleans_up(self) -> bool:
-        return getattr(self._endpoint.on_disconnect, "__func__", None) is not SSEEndpoint.on_disconnect
+        return self._endpoint._overrides("on_disconnect")  # noqa: SLF001
 
     async def stream_closed(self, reason: CloseReason) -> None:
         await self._call("on_disconnect", reason)

@@ -13,15 +13,15 @@ __all__ = ["channel_names", "check_name"]
 LONGEST_NAME = 1024
 
 
-def channel_names(channels: str | Iterable[str], *, least: int = 1) -> tuple[str, ...]:
-    """Return the names of channels, each once.
+def channel_names(channels: str | Iterable[str]) -> tuple[str, ...]:
+    """Return the names of one or more channels, each once.
 
-    :raises ConfigurationError: there are fewer than ``least``, or what is there is no name.
+    :raises ConfigurationError: there is none, or what is there is no name.
     """
     if not isinstance(channels, Iterable):
         raise ConfigurationError(f"channels must be one or more names, not {channels!r}")
     names = (channels,) if isinstance(channels, str) else tuple(dict.fromkeys(channels))
-    if len(names) < least:
+    if not names:
         raise ConfigurationError("a subscription needs at least one channel")
     for name in names:
         check_name("channel", name)
