@@ -74,9 +74,14 @@ def panel(axis: Any, row: Row, result: Result) -> None:
         capsize=3,
     )
     for place, spread in enumerate(spreads):
-        axis.text(spread.most, place, f"  {spread.middle:.3g}", va="center", fontsize=7)
+        axis.text(spread.most, place, f"  {short(spread.middle)}", va="center", fontsize=7)
     axis.margins(x=0.1)
     axis.set_title(row.title, loc="left", fontsize=9)
     axis.set_xlabel(row.unit(row.headline) + " (less is better)", fontsize=8)
     axis.spines[["top", "right"]].set_visible(False)
     axis.tick_params(labelsize=8)
+
+
+def short(value: float) -> str:
+    """Return three digits of a figure, or all of a large one."""
+    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"

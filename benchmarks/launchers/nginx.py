@@ -98,7 +98,11 @@ class Nginx:
             async with serving(name, port, command) as master:
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
                 try:
-                    yield Server(name, port, Publisher(name, [master, *children_of(master)], reader, writer))
+                    publisher = Publisher(name, reader, writer)
+                    # The master opens the port before it starts the worker, which is who answers.
+                    await publisher.tell("count")
+                    publisher.pids = (master, *children_of(master))
+                    yield Server(name, port, publisher)
                 finally:
                     writer.close()
 
@@ -106,10 +110,8 @@ class Nginx:
 class Publisher:
     """Publishes over one connection that is kept; what is published at once is one write of several requests."""
 
-    def __init__(
-        self, name: str, pids: Sequence[int], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        self.pids = pids
+    def __init__(self, name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.pids: Sequence[int] = ()
         self._name = name
         self._reader = reader
         self._writer = writer

@@ -67,6 +67,17 @@ async def test_a_stream_that_was_left_is_no_longer_counted(contestant: str) -> N
 
 
 @pytest.mark.anyio
+async def test_nginx_is_measured_with_its_worker() -> None:
+    """The master opens the port before there is one, and does none of the work."""
+    require_parts_of(["nchan"])
+    async with running("nchan", ServerOptions()) as server, crowd_of(server) as crowd:
+        assert len(server.control.pids) == 2
+        before = server.cpu()
+        await crowd.open(20)
+        assert server.cpu() > before
+
+
+@pytest.mark.anyio
 async def test_an_event_from_one_worker_reaches_the_clients_of_all() -> None:
     """Connections to the one port are spread over the workers, and the figures are those of all of them."""
     require_parts_of(["ours: 2 workers"])
