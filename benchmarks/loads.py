@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from benchmarks.catalogue import CATALOGUE
 from benchmarks.clients import PATIENCE, Crowd, DeliveryError, percentile
 from benchmarks.results import Metrics
-from benchmarks.servers import Server
+from benchmarks.servers import Server, ServerError
 
 __all__ = [
     "at_rest",
@@ -29,6 +29,9 @@ __all__ = [
 
 #: Seconds for a server to finish what its clients have seen the end of.
 SETTLE = 0.1
+
+#: Seconds of CPU below which nobody accepts a connection and answers its request.
+LEAST = 2e-6
 
 #: Tasks that a library may start with the first stream, and keep.
 SPARE = 2
@@ -181,10 +184,16 @@ async def crowding(server: Server, *, connections: int, rounds: int = 3) -> Metr
 
 
 async def connect(server: Server, crowd: Crowd, connections: int) -> dict[str, float]:
+    """Open connections and return what that takes.
+
+    :raises ServerError: nothing: the processes that are measured are not those that work.
+    """
     before, cpu = server.resident(), server.cpu()
     await crowd.open(connections)
     await asyncio.sleep(SETTLE)
     cpu = server.cpu() - cpu
+    if cpu < connections * LEAST:
+        raise ServerError(f"{server.name} took {cpu:g} s for {connections} clients: another process does its work")
     return {"connect": cpu / connections * 1e6, "memory": (server.resident() - before) / connections / 1024}
 
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import psutil
 import pytest
@@ -15,9 +19,9 @@ from benchmarks.catalogue import missing, running, versions
 from benchmarks.clients import Body, deliveries
 from benchmarks.launchers import Node, node
 from benchmarks.launchers.uvicorn import Team
-from benchmarks.loads import crowd_of, publish, tasks_of
+from benchmarks.loads import crowd_of, delivering, publish, tasks_of
 from benchmarks.payload import told
-from benchmarks.servers import MissingPartError, ServerError, ServerOptions
+from benchmarks.servers import Control, MissingPartError, ServerError, ServerOptions
 from starlette_sse.decoding import EventDecoder
 from tests.benchmarks.parts import require_parts_of
 
@@ -75,6 +79,20 @@ async def test_nginx_is_measured_with_its_worker() -> None:
         before = server.cpu()
         await crowd.open(20)
         assert server.cpu() > before
+
+
+@pytest.mark.anyio
+async def test_a_measurement_of_the_wrong_process_fails() -> None:
+    """A figure of nothing is no figure."""
+    async with running("raw: direct", ServerOptions()) as server:
+        bystander = subprocess.Popen(["sleep", "60"])
+        try:
+            control = cast(Control, SimpleNamespace(pids=[bystander.pid], tell=server.control.tell))
+            with pytest.raises(ServerError, match="another process does its work"):
+                await delivering(replace(server, control=control), connections=20, batch=1, rounds=1)
+        finally:
+            bystander.kill()
+            bystander.wait()
 
 
 @pytest.mark.anyio
