@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
+import signal
 import subprocess
 import time
 from dataclasses import replace
@@ -81,11 +83,19 @@ async def test_nginx_is_measured_with_its_worker() -> None:
         assert server.cpu() > before
 
 
+def stopped_process() -> subprocess.Popen[bytes]:
+    """Return a process that takes no time at all."""
+    process = subprocess.Popen(["sleep", "60"])
+    process.send_signal(signal.SIGSTOP)
+    os.waitpid(process.pid, os.WUNTRACED)
+    return process
+
+
 @pytest.mark.anyio
 async def test_a_measurement_of_the_wrong_process_fails() -> None:
     """A figure of nothing is no figure."""
     async with running("raw: direct", ServerOptions()) as server:
-        bystander = subprocess.Popen(["sleep", "60"])
+        bystander = stopped_process()
         try:
             control = cast(Control, SimpleNamespace(pids=[bystander.pid], tell=server.control.tell))
             with pytest.raises(ServerError, match="another process does its work"):

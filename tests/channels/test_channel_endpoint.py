@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import threading
 import tracemalloc
 from collections.abc import AsyncIterator
 from typing import Any
@@ -422,8 +421,7 @@ class Shouted(ServerSentEvent):
 
 
 async def test_a_snapshot_is_made_of_the_endpoints_event_class() -> None:
-    """Whether it is a coroutine function, an async generator or a plain function, which runs in a worker thread."""
-    threads = []
+    """Whether it is a coroutine function or an async generator."""
 
     async def coroutine(self: Any, request: Request) -> Any:
         return [("a", 1)]
@@ -431,16 +429,10 @@ async def test_a_snapshot_is_made_of_the_endpoints_event_class() -> None:
     async def generator(self: Any, request: Request) -> AsyncIterator[Any]:
         yield ("a", 1)
 
-    def plain(self: Any, request: Request) -> Any:
-        threads.append(threading.current_thread())
-        return [("a", 1)]
-
-    for function in (coroutine, generator, plain):
+    for function in (coroutine, generator):
         endpoint = news(snapshot=function, event_class=Shouted)
         async with client_of(endpoint) as client, client.stream("/") as stream:
             await stream.expect("('A', 1)")
-    assert threads
-    assert threading.main_thread() not in threads
 
 
 async def test_a_client_without_channels_is_refused() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from starlette.requests import Request
 
-from starlette_sse import CloseReason
+from starlette_sse import Broker, ChannelEndpoint, CloseReason, ServerSentEvent
 from tests.streams.apps import Noting, serve
 
 pytestmark = pytest.mark.anyio
@@ -57,3 +58,28 @@ async def test_a_sync_generator_is_a_stream() -> None:
     async with serve(Sync) as client, client.stream("/") as stream:
         await stream.expect("1", "2", "more")
     assert Sync.notes == ["connected", "cleaned up", CloseReason.CLIENT_GONE]
+
+
+async def test_a_snapshot_may_be_a_plain_function() -> None:
+    """It runs in a worker thread like any other hook, and what it returns becomes the endpoint's events."""
+    threads = []
+
+    class Shouted(ServerSentEvent):
+        @staticmethod
+        def dumps(value: Any) -> str:
+            return str(value).upper()
+
+    class News(ChannelEndpoint):
+        broker = Broker(observers=())
+        channels = ("news",)
+        observers = ()
+        event_class = Shouted
+
+        def snapshot(self, request: Request) -> Any:
+            threads.append(threading.current_thread())
+            return [("a", 1)]
+
+    async with serve(News) as client, client.stream("/") as stream:
+        await stream.expect("('A', 1)")
+    assert len(threads) == 1
+    assert threads[0] is not threading.main_thread()
