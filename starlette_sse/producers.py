@@ -44,7 +44,6 @@ class Producer:
     __slots__ = (
         "_encode",
         "_iterator",
-        "_last_delivery",
         "_loop",
         "_on_moved",
         "_on_sent",
@@ -52,6 +51,7 @@ class Producer:
         "_shelter",
         "_stopping",
         "_turn",
+        "_undeliverable",
         "_writer",
         "error",
         "produced",
@@ -76,7 +76,7 @@ class Producer:
         self._phase = Phase.NEW
         self._stopping = False
         self._turn = -1.0
-        self._last_delivery = -1
+        self._undeliverable = False
         #: How many events were sent.
         self.produced = 0
         #: What ended the iterator, and then its cleanup, other than being stopped.
@@ -109,7 +109,7 @@ class Producer:
                     self._phase = delivering
                     frame = encode(item)
                     size = len(frame)
-                    if writer.sending_since is not None:
+                    if self._undeliverable or writer.sending_since is not None:
                         if not await self._gets_turn():
                             break
                         frame = writer.after_opening(frame)
@@ -147,9 +147,9 @@ class Producer:
             self._shelter.interrupt(lambda: self._phase is Phase.PULLING)
 
     def stop_delivery(self) -> None:
-        """Interrupt the delivery of an item as well, once."""
-        if self._last_delivery != self.produced:
-            self._last_delivery = self.produced
+        """Interrupt the delivery of an item as well, and deliver no more."""
+        if not self._undeliverable:
+            self._undeliverable = True
             self._shelter.interrupt(lambda: self._phase is Phase.DELIVERING)
 
     def cut(self) -> None:
@@ -162,6 +162,8 @@ class Producer:
         return self._turn == last_turn
 
     async def _gets_turn(self) -> bool:
+        if self._undeliverable:
+            return False
         await self._writer.turn()
         if self._stopping:
             self._writer.end()

@@ -413,3 +413,45 @@ async def test_a_delivery_is_interrupted_once() -> None:
         await stuck.wait()
         gone.set()
     assert notes == ["cleaned up"]
+
+
+async def test_what_is_yielded_after_an_interruption_is_not_sent() -> None:
+    """A generator that swallows it and yields once more does not wait for a client that has gone."""
+    stuck, gone = anyio.Event(), anyio.Event()
+    sent = 0
+
+    class Stubborn(Noting):
+        cleanup_timeout = 100.0
+        pause = 0.0
+
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            yield "first"
+            try:
+                await anyio.sleep_forever()
+            except anyio.get_cancelled_exc_class():
+                yield "once more"
+
+    async def send(message: Any) -> None:
+        nonlocal sent
+        sent += 1
+        if sent == 2:
+            stuck.set()
+        if sent > 2:
+            await anyio.sleep_forever()
+
+    async def receive() -> Any:
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def visit() -> None:
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+        await Stubborn(scope, receive, send)
+
+    started = anyio.current_time()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(visit)
+        await stuck.wait()
+        await anyio.sleep(1)
+        gone.set()
+    assert sent == 2
+    assert anyio.current_time() - started < 50
