@@ -53,10 +53,7 @@ class ChannelEndpoint(SSEEndpoint):
         if broker is not None and not hasattr(broker, "__get__"):
             check_broker(name, broker)
         if not callable(cls.channels):
-            try:
-                cls.channels = channel_names(cls.channels)
-            except ConfigurationError as exc:
-                raise ConfigurationError(f"{name}.channels: {exc}") from exc
+            cls.channels = names_of(f"{name}.channels", cls.channels)
         if not callable(cls.snapshot):
             raise ConfigurationError(f"{name}.snapshot must be a function of the request, not {cls.snapshot!r}")
         check_choice(f"{name}.on_lag", cls.on_lag, ("disconnect", "reset", "latest"))
@@ -103,11 +100,9 @@ class ChannelEndpoint(SSEEndpoint):
             names = await self._call("channels", request)
             if isinstance(names, Collection) and not names:
                 raise HTTPException(403, "no channel is open to this client")
+            names = names_of(f"{name}.channels()", names)
         snapshot = None if type(self).snapshot is ChannelEndpoint.snapshot else partial(self._take_snapshot, request)
-        try:
-            subscription = broker.subscribe(names, self.last_event_id, on_lag=self.on_lag, snapshot=snapshot)
-        except ConfigurationError as exc:
-            raise ConfigurationError(f"{name}.channels(): {exc}") from exc
+        subscription = broker.subscribe(names, self.last_event_id, on_lag=self.on_lag, snapshot=snapshot)
         self._subscription = await subscription.enter()
         return subscription
 
@@ -144,3 +139,11 @@ def check_line_end(endpoint: str, sep: str) -> None:
         raise ConfigurationError(
             f"{endpoint}.sep must be CR LF, not {sep!r}: a broker encodes each event once, for all endpoints"
         )
+
+
+def names_of(where: str, channels: Any) -> tuple[str, ...]:
+    """Return the names of the channels that an app has given."""
+    try:
+        return channel_names(channels)
+    except ConfigurationError as exc:
+        raise ConfigurationError(f"{where}: {exc}") from exc

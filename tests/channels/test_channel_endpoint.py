@@ -452,6 +452,18 @@ async def test_a_client_without_channels_is_refused() -> None:
                 await client.stream("/")
 
 
+async def test_a_policy_that_cannot_work_is_not_blamed_on_the_channels() -> None:
+    """An attribute of the instance is named by itself."""
+
+    async def channels(self: Any, request: Request) -> list[str]:
+        self.on_lag = "drop"
+        return ["news"]
+
+    async with client_of(news(channels=channels)) as client:
+        with pytest.raises(ConfigurationError, match=r"^on_lag must be one of"):
+            await client.stream("/")
+
+
 async def test_a_broker_may_be_found_by_request() -> None:
     """By a property, such as one of the app's state; what it finds is checked."""
     brokers: list[Any] = [Broker(observers=()), "redis://", None]
