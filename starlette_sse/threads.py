@@ -13,7 +13,7 @@ from anyio.lowlevel import RunVar
 
 from starlette_sse.exceptions import ConfigurationError
 
-__all__ = ["THREADS", "ThreadedIterator", "as_async_iterable", "as_async_iterator"]
+__all__ = ["THREADS", "ThreadedIterator", "as_async_iterable", "as_async_iterator", "threads_of_iterators"]
 
 #: How many steps of sync iterators run at once in one event loop.
 THREADS = 40
@@ -38,14 +38,14 @@ class ThreadedIterator(AsyncIterator[Any]):
         self._stepping = threading.Lock()
 
     async def __anext__(self) -> Any:
-        item = await anyio.to_thread.run_sync(self._step, abandon_on_cancel=True, limiter=_threads())
+        item = await anyio.to_thread.run_sync(self._step, abandon_on_cancel=True, limiter=threads_of_iterators())
         if item is _END:
             raise StopAsyncIteration
         return item
 
     async def aclose(self) -> None:
         """Close the iterator once no step runs."""
-        await anyio.to_thread.run_sync(self._close, abandon_on_cancel=True, limiter=_threads())
+        await anyio.to_thread.run_sync(self._close, abandon_on_cancel=True, limiter=threads_of_iterators())
 
     def _step(self) -> Any:
         with self._stepping:
@@ -60,7 +60,8 @@ class ThreadedIterator(AsyncIterator[Any]):
                 close()
 
 
-def _threads() -> anyio.CapacityLimiter:
+def threads_of_iterators() -> anyio.CapacityLimiter:
+    """Return the limiter of this event loop's threads."""
     limiter = _limiter.get(None)
     if limiter is None:
         limiter = anyio.CapacityLimiter(THREADS)

@@ -42,8 +42,9 @@ def virtual_clock(anyio_backend: Any) -> VirtualClock:
 
     Ask for it in a test, or by ``pytestmark = pytest.mark.usefixtures("virtual_clock")`` in a module. The test runs on
     trio, with its :class:`~trio.testing.MockClock`, or on the event loops that the option ``sse_virtual_clock`` of
-    pytest's configuration names. The clock's time is ``anyio.current_time()``; do not wait for threads, sockets or
-    processes on it, as it may jump meanwhile.
+    pytest's configuration names. The clock's time is ``anyio.current_time()``. It stands still while a worker thread is
+    at work (of anyio with its default limiter, of a plain ``def`` hook or iterator, of an asyncio executor), up to a
+    second of real time; do not wait for sockets or processes on it, as it jumps meanwhile.
     """
     from starlette_sse.testing.virtual_time import clock_of  # noqa: PLC0415 - pytest loads this module in every run
 

@@ -1,4 +1,7 @@
-"""Event loops on which waiting takes no time: their clock jumps to the next timer when everybody waits."""
+"""Event loops on which waiting takes no time: their clock jumps to the next timer when everybody waits.
+
+A worker thread takes real time, so the clock stands still while one is at work, up to :data:`~.thread_watch.PATIENCE`.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import selectors
 from typing import Any, Protocol
 
 from starlette_sse.exceptions import ConfigurationError, MissingDependencyError
+from starlette_sse.testing.thread_watch import PATIENCE, ThreadWatch
 
 __all__ = ["AsyncioVirtualClock", "VirtualClock", "VirtualTimeLoop", "clock_of", "virtual_backend"]
 
@@ -45,17 +49,24 @@ class AsyncioVirtualClock:
 
 
 class JumpingSelector(selectors.DefaultSelector):
-    """Lets the time that an event loop would wait pass at once, if no I/O is ready."""
+    """Lets the time that an event loop would wait pass at once, if no I/O is ready and no thread at work."""
 
-    def __init__(self, clock: AsyncioVirtualClock) -> None:
+    def __init__(self, clock: AsyncioVirtualClock, threads: ThreadWatch) -> None:
         super().__init__()
         self._clock = clock
+        self._threads = threads
 
     def select(self, timeout: float | None = None) -> Any:
         # Without a timer there is nothing to jump to, so it is I/O or a thread that the loop waits for.
         ready = super().select(None if timeout is None else 0)
-        if timeout and not ready:
-            self._clock.jump(timeout)
+        if not timeout or ready:
+            return ready
+        if self._threads.are_awaited():
+            ready = super().select(PATIENCE)
+            if ready:
+                return ready
+            self._threads.give_up()
+        self._clock.jump(timeout)
         return ready
 
 
@@ -64,11 +75,32 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     def __init__(self, clock: AsyncioVirtualClock) -> None:
         self._clock = clock
-        super().__init__(JumpingSelector(clock))
+        self._threads = ThreadWatch()
+        super().__init__(JumpingSelector(clock, self._threads))
 
     def time(self) -> float:
         """Return the virtual time in seconds."""
         return self._clock.current_time()
+
+    def run_forever(self) -> None:
+        """Run until :meth:`stop` is called."""
+        self.create_task(self._learn())
+        super().run_forever()
+
+    async def _learn(self) -> None:
+        self._threads.learn()
+
+    def run_in_executor(  # type: ignore[override]
+        self, executor: Any, func: Any, *args: Any
+    ) -> asyncio.Future[Any]:
+        """Call ``func`` in a thread of ``executor``; time stands still meanwhile."""
+        future: asyncio.Future[Any] = super().run_in_executor(executor, func, *args)
+        self._threads.jobs += 1
+        future.add_done_callback(self._executed)
+        return future
+
+    def _executed(self, future: asyncio.Future[Any]) -> None:
+        self._threads.jobs -= 1
 
 
 def virtual_backend(name: str) -> tuple[str, dict[str, Any]]:
@@ -84,11 +116,14 @@ def virtual_backend(name: str) -> tuple[str, dict[str, Any]]:
         raise ConfigurationError(f"there is a virtual clock for trio and for asyncio, not for {name!r}")
     try:
         from trio.testing import MockClock  # noqa: PLC0415 - trio is optional
+
+        from starlette_sse.testing.trio_threads import ThreadInstrument  # noqa: PLC0415 - it imports trio
     except ModuleNotFoundError as error:
         raise MissingDependencyError(
             "virtual time on trio needs trio: pip install trio; or set sse_virtual_clock = asyncio for pytest"
         ) from error
-    return "trio", {"clock": MockClock(autojump_threshold=0)}
+    clock = MockClock(autojump_threshold=0)
+    return "trio", {"clock": clock, "instruments": [ThreadInstrument(clock)]}
 
 
 def clock_of(backend: Any) -> VirtualClock:

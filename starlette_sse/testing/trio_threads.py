@@ -1,0 +1,42 @@
+"""Keeps trio's virtual time from passing while threads are at work."""
+
+from __future__ import annotations
+
+import time
+
+import trio
+from trio.testing import MockClock
+
+from starlette_sse.testing.thread_watch import PATIENCE, ThreadWatch
+
+__all__ = ["ThreadInstrument"]
+
+
+class ThreadInstrument(trio.abc.Instrument):
+    """Sets how long everybody must have waited before a clock jumps: not at all, or longer if threads are at work."""
+
+    def __init__(self, clock: MockClock) -> None:
+        self._clock = clock
+        self._threads = ThreadWatch()
+        self._learned = False
+        self._waits_since = 0.0
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        """See whether the step began or ended work in a thread."""
+        if not self._learned:
+            self._threads.learn()
+            self._learned = True
+        self._set(PATIENCE if self._threads.are_awaited() else 0)
+
+    def before_io_wait(self, timeout: float) -> None:
+        """See when it is that everybody waits."""
+        self._waits_since = time.monotonic()
+
+    def after_io_wait(self, timeout: float) -> None:
+        """Give the threads up that let everybody wait for too long; the clock jumps now."""
+        if self._clock.autojump_threshold and time.monotonic() - self._waits_since >= PATIENCE:
+            self._threads.give_up()
+
+    def _set(self, threshold: float) -> None:
+        if self._clock.autojump_threshold != threshold:
+            self._clock.autojump_threshold = threshold

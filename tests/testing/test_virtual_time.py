@@ -1,0 +1,111 @@
+"""Virtual time and threads: it stands still while one is at work, and not for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import anyio
+import anyio.from_thread
+import anyio.to_thread
+import pytest
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+
+from starlette_sse import SSEEndpoint
+from starlette_sse.testing import SSETestClient, VirtualClock, virtual_backend
+from starlette_sse.testing.thread_watch import ThreadWatch
+from starlette_sse.testing.virtual_time import clock_of
+from tests.streams.apps import app_of
+
+pytestmark = pytest.mark.anyio
+
+#: Seconds that a thread works: far longer than a clock that does not wait for it takes to jump.
+WORK = 0.2
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    return virtual_backend(request.param)
+
+
+@pytest.fixture
+def clock(anyio_backend: Any) -> VirtualClock:
+    return clock_of(anyio_backend)
+
+
+@pytest.fixture
+def given_up(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Return the patience that was lost with threads."""
+    give_up, times = ThreadWatch.give_up, []
+
+    def noted(threads: ThreadWatch) -> None:
+        times.append(time.monotonic())
+        give_up(threads)
+
+    monkeypatch.setattr(ThreadWatch, "give_up", noted)
+    return times
+
+
+async def test_time_stands_still_while_a_thread_works(clock: VirtualClock) -> None:
+    """Whoever waits for it has not waited at all, as the clock has it."""
+    for call in (anyio.to_thread.run_sync, run_in_threadpool):
+        async with anyio.create_task_group() as group:
+            group.start_soon(anyio.sleep_forever)
+            with anyio.fail_after(60):
+                before = clock.current_time()
+                await call(time.sleep, WORK)
+                assert clock.current_time() == before
+            group.cancel_scope.cancel()
+
+
+async def test_a_plain_generator_streams_on_virtual_time(clock: VirtualClock, given_up: list[float]) -> None:
+    """No ping comes while its thread works, and nobody is waited for once it is done."""
+
+    class Slow(SSEEndpoint):
+        observers = ()
+
+        def events(self, request: Request) -> Iterator[Any]:
+            for number in range(3):
+                time.sleep(WORK)
+                yield number
+
+    async with SSETestClient(app_of(Slow)) as client, client.stream("/") as stream:
+        await stream.expect("0", "1", "2")
+        assert clock.current_time() == 0
+        assert [comment.text for comment in stream.comments] == ["open"]
+    await anyio.sleep(24 * 3600)
+    assert clock.current_time() == 24 * 3600
+    assert given_up == []
+
+
+async def test_a_thread_that_waits_for_time_gets_it(
+    clock: VirtualClock, given_up: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is given up once, after the patience; from then on time passes at once, but for other threads."""
+    monkeypatch.setattr("starlette_sse.testing.virtual_time.PATIENCE", 2 * WORK)
+    monkeypatch.setattr("starlette_sse.testing.trio_threads.PATIENCE", 2 * WORK)
+
+    def waits() -> None:
+        for _ in range(100):
+            anyio.from_thread.run(anyio.sleep, 3600)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(anyio.to_thread.run_sync, waits)
+        await anyio.sleep(50 * 3600 + 1)
+        before = clock.current_time()
+        await anyio.to_thread.run_sync(time.sleep, WORK / 10)
+        assert clock.current_time() == before
+    assert clock.current_time() >= 100 * 3600
+    assert len(given_up) == 1
+
+
+@pytest.mark.parametrize("anyio_backend", [virtual_backend("asyncio")], ids=["virtual"])
+async def test_time_stands_still_while_an_executor_works(clock: VirtualClock) -> None:
+    """asyncio has threads of its own."""
+    before = clock.current_time()
+    async with asyncio.timeout(60):
+        await asyncio.to_thread(time.sleep, WORK)
+        assert clock.current_time() == before
