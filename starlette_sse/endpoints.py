@@ -186,7 +186,8 @@ class SSEEndpoint(HTTPEndpoint):
 
         The default is the client's address. Called once, before :meth:`authorize`.
         """
-        return request.client.host if request.client else ""
+        client = request.scope.get("client")
+        return client[0] if client else ""
 
     # For hooks to use
 
@@ -440,10 +441,10 @@ def last_event_id(scope: Scope) -> str | None:
 
 def has_body(scope: Scope) -> bool:
     """Tell whether the client sends a body (RFC 9112, 6.3)."""
-    return any(
-        name == b"transfer-encoding" or (name == b"content-length" and value != b"0")
-        for name, value in scope["headers"]
-    )
+    for name, value in scope["headers"]:
+        if name == b"transfer-encoding" or (name == b"content-length" and value != b"0"):
+            return True
+    return False
 
 
 async def resolve(result: Any) -> Any:

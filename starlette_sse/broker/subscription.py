@@ -195,7 +195,7 @@ class Subscription(LiveReader, AsyncIterator[Entry]):
             self._at = after
             self._epoch, self._seq = after
             self._resume(proven=False)
-        self._log.tally.subscribed(self.channels, self.position)
+        self._log.tally.subscribed(self)
 
     def _resume(self, *, proven: bool = True) -> None:
         """Read on from where the subscription is: in the log if that reaches back so far, else in the backend."""

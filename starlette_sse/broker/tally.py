@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from starlette_sse.observers import Observer, tell
 
 __all__ = ["Tally"]
+
+
+class Subscribed(Protocol):
+    """Who has begun to read."""
+
+    @property
+    def channels(self) -> Sequence[str]:
+        """The channels' names."""
+
+    @property
+    def position(self) -> str:
+        """The id up to which everything was read."""
 
 
 class Tally:
@@ -14,7 +27,9 @@ class Tally:
 
     def __init__(self, observers: Sequence[Observer]) -> None:
         self._observers = observers
+        # Asked for each event and each stream, and hardly ever listened to.
         self._published = [observer for observer in observers if _overrides(observer, "published")]
+        self._subscribed = [observer for observer in observers if _overrides(observer, "subscribed")]
         self.publications = self.lags = self.resets = self.outages = 0
 
     def published(self, channel: str, event_id: str, size: int) -> None:
@@ -22,8 +37,9 @@ class Tally:
         if self._published:
             tell(self._published, "published", channel, event_id, size)
 
-    def subscribed(self, channels: Sequence[str], position: str) -> None:
-        tell(self._observers, "subscribed", channels, position)
+    def subscribed(self, subscription: Subscribed) -> None:
+        if self._subscribed:
+            tell(self._subscribed, "subscribed", subscription.channels, subscription.position)
 
     def lagged(self, channels: Sequence[str], policy: str) -> None:
         self.lags += 1
