@@ -11,15 +11,14 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from starlette_sse.attributes import check_choice
-from starlette_sse.broker import Broker, Subscription
+from starlette_sse.broker import Broker
 from starlette_sse.broker.names import channel_names
 from starlette_sse.broker.telling import items_of
-from starlette_sse.configuration import Configuration
-from starlette_sse.endpoints import Answer, SSEEndpoint
-from starlette_sse.events import FRAME, ServerSentEvent, as_event
-from starlette_sse.exceptions import BrokerUnavailableError, ConfigurationError
-from starlette_sse.limits import BROKER_AWAY
+from starlette_sse.endpoints import SSEEndpoint
+from starlette_sse.events import FRAME, as_event
+from starlette_sse.exceptions import ConfigurationError
 from starlette_sse.sources import FrameSource
+from starlette_sse.visits import call_hook
 
 __all__ = ["ChannelEndpoint"]
 
@@ -41,8 +40,6 @@ class ChannelEndpoint(SSEEndpoint):
     ``stream-reset`` and goes on. ``"latest"``: it gets the newest event of each ``key`` instead of all of them.
     """
 
-    _subscription: Subscription | None = None
-
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         name = cls.__qualname__
@@ -59,10 +56,10 @@ class ChannelEndpoint(SSEEndpoint):
         check_choice(f"{name}.on_lag", cls.on_lag, ("disconnect", "reset", "latest"))
         check_line_end(name, cls.sep)
 
-    async def _no_channels(self, request: Request) -> Iterable[str]:
+    async def _sse_no_channels(self, request: Request) -> Iterable[str]:
         return ()
 
-    channels: Callable[..., Any] | Iterable[str] = _no_channels
+    channels: Callable[..., Any] | Iterable[str] = _sse_no_channels
     """The names of the channels that a client may read, if all may read the same.
 
     Else override it as a hook, ``async def channels(self, request)``, that returns those of this client. Without any
@@ -77,51 +74,28 @@ class ChannelEndpoint(SSEEndpoint):
         """
         return ()
 
-    def _position(self) -> str | None:
-        # On a channel that is silent for long, the client's id stays one that the log can resume behind.
-        return None if self._subscription is None else self._subscription.resume_id
-
-    def _opening(self, configuration: Configuration) -> bytes:
-        # An id without data is a position, so that a client that has seen no event can resume too.
-        return ServerSentEvent(comment="open", retry=self.retry, id=self._position()).encode(self.sep)
-
-    async def _prepare(self, request: Request) -> Answer:
-        try:
-            return await super()._prepare(request)
-        except BrokerUnavailableError:
-            return self._refusal(request, BROKER_AWAY)
-
-    async def _subscribe(self, request: Request) -> FrameSource:
+    async def _sse_subscribe(self, request: Request) -> FrameSource:
         name = type(self).__qualname__
         broker = check_broker(name, getattr(self, "broker", None))
         check_line_end(name, self.sep)
         names: Any = self.channels
         if callable(names):
-            names = await self._call("channels", request)
+            names = await call_hook(self, self._sse_configuration, "channels", request)
             if isinstance(names, Collection) and not names:
                 raise HTTPException(403, "no channel is open to this client")
             names = names_of(f"{name}.channels()", names)
-        snapshot = None if type(self).snapshot is ChannelEndpoint.snapshot else partial(self._take_snapshot, request)
+        snapshot = None if type(self).snapshot is ChannelEndpoint.snapshot else partial(self._sse_snapshot, request)
         subscription = broker.subscribe(names, self.last_event_id, on_lag=self.on_lag, snapshot=snapshot)
-        self._subscription = await subscription.enter()
-        return subscription
+        return await subscription.enter()
 
-    async def _take_snapshot(self, request: Request) -> list[Any]:
+    async def _sse_snapshot(self, request: Request) -> list[Any]:
         if isasyncgenfunction(self.snapshot):
             result = self.snapshot(request)
         else:
-            result = await self._call("snapshot", request)
+            result = await call_hook(self, self._sse_configuration, "snapshot", request)
         return [
             item if isinstance(item, FRAME) else as_event(item, self.event_class) for item in await items_of(result)
         ]
-
-    def _release(self) -> None:
-        subscription, self._subscription = self._subscription, None
-        try:
-            if subscription is not None:
-                subscription.leave()
-        finally:
-            super()._release()
 
 
 def check_broker(endpoint: str, broker: Any) -> Broker:

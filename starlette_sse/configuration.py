@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from inspect import getattr_static, isasyncgenfunction, iscoroutinefunction, isgeneratorfunction, signature
 from types import FunctionType
@@ -26,7 +26,7 @@ from starlette_sse.headers import Headers
 from starlette_sse.limits import ConnectRate, StreamLimit
 from starlette_sse.observers import check_observers
 
-__all__ = ["Configuration"]
+__all__ = ["Configuration", "opening_of"]
 
 VERBS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "QUERY")
 
@@ -86,6 +86,8 @@ PER_CLASS = frozenset({"methods", "max_connections", "max_connections_per_client
 class Configuration:
     """The worked-out attributes of an endpoint class, or of one instance that overrides some."""
 
+    defaults: type[Any]
+    """The class whose ``authorize``, ``on_connect`` and ``on_disconnect`` do nothing."""
     methods: frozenset[str]
     allow: tuple[str, ...]
     sync_hooks: frozenset[str]
@@ -97,7 +99,7 @@ class Configuration:
     encode: Callable[[Any], bytes]
 
     @classmethod
-    def of_class(cls, endpoint: type[Any]) -> Configuration:
+    def of_class(cls, endpoint: type[Any], defaults: type[Any]) -> Configuration:
         """Check and work out the attributes of an endpoint class.
 
         :raises ConfigurationError: one of them cannot work.
@@ -108,6 +110,7 @@ class Configuration:
         methods = frozenset(endpoint.methods)
         verbs = [verb for verb in VERBS if verb in methods or hasattr(endpoint, verb.lower())]
         return cls(
+            defaults=defaults,
             methods=methods,
             allow=(*sorted(methods - set(VERBS)), *verbs, "HEAD"),
             sync_hooks=sync_hooks_of(endpoint),
@@ -130,14 +133,10 @@ class Configuration:
             return self
         for name in CHECKS.keys() & own.keys():
             check_own(endpoint, name)
-        return Configuration(
-            methods=self.methods,
-            allow=self.allow,
-            sync_hooks=self.sync_hooks,
-            pings_at_once=self.pings_at_once,
+        return replace(
+            self,
             settings=settings_of(endpoint),
             headers=Headers(endpoint.headers),
-            limit=self.limit,
             opening=opening_of(endpoint),
             encode=encoder_of(endpoint),
         )
@@ -182,9 +181,9 @@ def check_own(endpoint: Any, name: str) -> None:
     CHECKS[name](where, getattr(endpoint, name))
 
 
-def opening_of(endpoint: Any) -> bytes:
-    """Return the frame that opens a stream, so that its client sees at once that it is open."""
-    return ServerSentEvent(comment="open", retry=endpoint.retry).encode(endpoint.sep)
+def opening_of(endpoint: Any, position: str | None = None) -> bytes:
+    """Return the frame that opens a stream, so that its client sees at once that it is open, and where it is."""
+    return ServerSentEvent(comment="open", retry=endpoint.retry, id=position).encode(endpoint.sep)
 
 
 def encoder_of(endpoint: Any) -> Callable[[Any], bytes]:

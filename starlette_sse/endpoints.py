@@ -2,42 +2,33 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import random
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
-from functools import cached_property, partial
+from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, ClassVar, Literal, ParamSpec, TypeVar
 
-import anyio
 import structlog
-from anyio.lowlevel import checkpoint
-from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import QueryParams
 from starlette.endpoints import HTTPEndpoint
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from starlette_sse.configuration import Configuration
-from starlette_sse.draining import Domain, domain_of
+from starlette_sse.draining import domain_of
 from starlette_sse.error_events import error_event
-from starlette_sse.events import ServerSentEvent, as_event, as_frame
+from starlette_sse.events import ServerSentEvent
 from starlette_sse.exceptions import ConfigurationError
-from starlette_sse.limits import DRAINING, Refusal, StreamRefusedError, refuse
-from starlette_sse.observers import CloseReason, Observer, StreamIdentity, StructlogObserver, tell
+from starlette_sse.observers import CloseReason, Observer, StructlogObserver
 from starlette_sse.sources import FrameSource
-from starlette_sse.streams import Stream
-from starlette_sse.threads import as_async_iterator
+from starlette_sse.visits import Visit
 
 __all__ = ["SSEEndpoint"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-Answer = Callable[[], Awaitable[object]]
-"""What is left to do for a request."""
 
 #: Reconnections per second that a drained or rotated fleet of clients is spread to.
 RECONNECTS_PER_SECOND = 200
@@ -116,11 +107,11 @@ class SSEEndpoint(HTTPEndpoint):
     observers: Sequence[Observer] = (StructlogObserver(),)
     """What watches the streams of this class."""
 
-    _configuration: ClassVar[Configuration]
+    _sse_configuration: ClassVar[Configuration]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls._configuration = Configuration.of_class(cls)
+        cls._sse_configuration = Configuration.of_class(cls, SSEEndpoint)
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # What HTTPEndpoint's __init__ does besides is for other methods than the stream's.
@@ -129,9 +120,7 @@ class SSEEndpoint(HTTPEndpoint):
         self.send = send
         #: Names this stream in the log and in its error event.
         self.connection_id = os.urandom(8).hex()
-        self._client_key = ""
-        self._holds_place = self._close_asked = False
-        self._stream: Stream | None = None
+        self._sse_visit: Visit | None = None
 
     # Hooks
 
@@ -221,28 +210,36 @@ class SSEEndpoint(HTTPEndpoint):
         The client sees a clean end and, if it is an ``EventSource``, comes back. Called before the stream is open, it
         ends as soon as it is; to refuse it raise :exc:`~starlette.exceptions.HTTPException`.
         """
-        self._close_asked = True
-        if self._stream is not None:
-            self._stream.end(CloseReason.CLOSED)
+        if self._sse_visit is not None:
+            self._sse_visit.close()
 
-    # The request's life
+    # The request's life. What is not for subclasses begins with _sse_, so that their own names are free.
 
     async def dispatch(self) -> None:
         """Answer the request by its method."""
-        request = Request(self.scope, self.receive, self.send)
-        if self.scope["method"] not in self._configuration.methods:
-            await self._answer_without_stream(request)
+        request, configuration = Request(self.scope, self.receive, self.send), self._sse_configuration
+        if self.scope["method"] not in configuration.methods:
+            await self._sse_answer_without_stream(request)
             return
+        self._sse_visit = visit = Visit(self, request, configuration)
         try:
             # Whatever waits here waits as long as the stream lives, so what comes before it is over by then.
-            await (await self._prepare(request))()
+            await (await visit.prepare(self._sse_subscribe))()
         finally:
-            self._release()
+            # Without cycles all of it is freed at once.
+            self._sse_visit = None
+            visit.release()
 
-    async def _answer_without_stream(self, request: Request) -> None:
-        method, configuration = self.scope["method"], self._configuration
+    async def _sse_subscribe(self, request: Request) -> FrameSource | None:
+        """Return where the stream's frames come from; None: from :meth:`events`."""
+        return None
+
+    async def _sse_answer_without_stream(self, request: Request) -> None:
+        method, configuration = self.scope["method"], self._sse_configuration
         if method == "HEAD":
-            await self._answer_head(request)
+            await Visit(self, request, configuration).authorize()
+            await self.send(configuration.headers.start(self.scope))
+            await self.send({"type": "http.response.body", "body": b""})
         elif method in configuration.allow:
             super().__init__(self.scope, self.receive, self.send)
             await super().dispatch()
@@ -252,183 +249,13 @@ class SSEEndpoint(HTTPEndpoint):
 
     async def method_not_allowed(self, request: Request) -> Response:
         """Answer 405 with ``Allow``, as Starlette's endpoints do."""
-        headers = {"Allow": ", ".join(self._configuration.allow)}
+        headers = {"Allow": ", ".join(self._sse_configuration.allow)}
         if "app" in self.scope:
             raise HTTPException(status_code=405, headers=headers)
         return PlainTextResponse("Method Not Allowed", status_code=405, headers=headers)
 
-    async def _answer_head(self, request: Request) -> None:
-        await self._authorize(request)
-        await self.send(self._configuration.headers.start(self.scope))
-        await self.send({"type": "http.response.body", "body": b""})
 
-    async def _prepare(self, request: Request) -> Answer:
-        """Return what answers the request: a stream that is ready to run, or what is sent in its place."""
-        domain, limit = domain_of(self.scope), self._configuration.limit
-        if domain.draining:
-            return self._refusal(request, DRAINING)
-        self._client_key = self.client_key(request)
-        if limit is not None:
-            try:
-                limit.take(self._client_key)
-            except StreamRefusedError as exc:
-                return self._refusal(request, exc.refusal, exc.wait)
-            self._holds_place = True
-        await self._authorize(request)
-        if has_body(self.scope):
-            # While the stream runs only its listener may receive, so hooks find the body read.
-            try:
-                await request.body()
-            except ClientDisconnect:
-                return checkpoint
-        response = await self._call("on_connect", request) if self._overrides("on_connect") else None
-        if response is None:
-            return await self._prepare_stream(request, domain)
-        if isinstance(response, Response):
-            return partial(response, self.scope, self.receive, self.send)
-        name = type(self).__qualname__
-        raise ConfigurationError(f"{name}.on_connect must return None or a Response, not {response!r}")
-
-    async def _authorize(self, request: Request) -> None:
-        answer = await self._call("authorize", request) if self._overrides("authorize") else None
-        if answer is not None:
-            # Who returns False means no, and would have let everybody in.
-            name = type(self).__qualname__
-            raise ConfigurationError(
-                f"{name}.authorize must raise HTTPException to refuse, or return None; not {answer!r}"
-            )
-
-    def _refusal(self, request: Request, refusal: Refusal, wait: float = 0.0) -> Answer:
-        tell(self.observers, "rejected", type(self).__qualname__, request.url.path, refusal.reason)
-        response = refuse(request, refusal, wait=wait, headers=self.headers)
-        return partial(response, self.scope, self.receive, self.send)
-
-    async def _prepare_stream(self, request: Request, domain: Domain) -> Answer:
-        hooks = EndpointHooks(self, request)
-        try:
-            configuration = self._configuration.of_instance(self)
-            source = await self._subscribe(request)
-            kind, path = type(self), self.scope.get("path", "")
-            self._stream = stream = Stream(
-                hooks,
-                StreamIdentity(self.connection_id, kind.__qualname__, path, self._client_key, kind),
-                configuration.settings,
-                self.receive,
-                self.send,
-                domain=domain,
-                observers=self.observers,
-                encode=configuration.encode,
-                source=source,
-            )
-            start, opening = configuration.headers.start(self.scope), self._opening(configuration)
-            if self._close_asked:
-                stream.end(CloseReason.CLOSED)
-        except BaseException as exc:
-            await self._never_opened(hooks, exc)
-            raise
-        events = partial(self._iterate, request) if source is None else None
-        return partial(stream.run, start, opening, events=events)
-
-    async def _never_opened(self, hooks: EndpointHooks, error: BaseException) -> None:
-        reason = CloseReason.ERROR if isinstance(error, Exception) else CloseReason.CANCELLED
-        with anyio.move_on_after(self.cleanup_timeout, shield=True):
-            await hooks.stream_closed(reason)
-
-    async def _subscribe(self, request: Request) -> FrameSource | None:
-        """Return where frames come from, which :meth:`_release` leaves; None: from :meth:`events`."""
-        return None
-
-    def _release(self) -> None:
-        """Let go of what was taken for the stream; called once for each request that could have had one."""
-        self._stream = None
-        if self._holds_place and self._configuration.limit is not None:
-            self._holds_place = False
-            self._configuration.limit.give_back(self._client_key)
-
-    def _position(self) -> str | None:
-        """Return the id of a position that a ping may tell the client."""
-        return None
-
-    def _opening(self, configuration: Configuration) -> bytes:
-        """Return the first bytes of the body."""
-        return configuration.opening
-
-    def _iterate(self, request: Request) -> AsyncIterator[Any]:
-        return as_async_iterator(self.events(request), f"{type(self).__qualname__}.events()")
-
-    def _overrides(self, hook: str) -> bool:
-        """Tell whether a hook is another than the default, which does nothing."""
-        return getattr(getattr(self, hook), "__func__", None) is not getattr(SSEEndpoint, hook)
-
-    async def _call(self, hook: str, request: Request, *args: Any) -> Any:
-        function = getattr(self, hook)
-        if hook in self._configuration.sync_hooks:
-            return await resolve(await run_in_threadpool(function, request, *args))
-        return await function(request, *args)
-
-
-class EndpointHooks:
-    """Answers what a stream asks by the hooks of its endpoint."""
-
-    __slots__ = ("_endpoint", "_request")
-
-    def __init__(self, endpoint: SSEEndpoint, request: Request) -> None:
-        self._endpoint = endpoint
-        self._request = request
-
-    @property
-    def pings_at_once(self) -> bool:
-        return self._endpoint._configuration.pings_at_once  # noqa: SLF001
-
-    def ping_frame(self) -> bytes | Awaitable[bytes]:
-        ping: Any = self._endpoint.ping_message(self._request)
-        if not isinstance(ping, ServerSentEvent) and inspect.isawaitable(ping):
-            return self._awaited_ping(ping)
-        return self._ping_frame(ping)
-
-    async def _awaited_ping(self, ping: Awaitable[Any]) -> bytes:
-        return self._ping_frame(await ping)
-
-    def _ping_frame(self, ping: Any) -> bytes:
-        position = self._endpoint._position()  # noqa: SLF001 - this class is the endpoint's other half
-        if position is not None:
-            event = as_event(ping, self._endpoint.event_class)
-            ping = event if event.id is not None else event.replace(id=position)
-        return self._frame(ping)
-
-    async def last_frame(self, reason: CloseReason, error: BaseException | None) -> bytes | None:
-        endpoint, event = self._endpoint, None
-        if reason is CloseReason.DRAINING:
-            event = await self._call("on_drain")
-        elif reason is CloseReason.LIFETIME:
-            event = endpoint.come_back("lifetime is over")
-        elif error is not None and reason in (CloseReason.ERROR, CloseReason.UNAUTHORIZED):
-            event = await self._call("on_error", error)
-            if event is None:
-                return None
-        return b"" if event is None else self._frame(event)
-
-    async def reauthorize(self) -> None:
-        await self._endpoint._authorize(self._request)  # noqa: SLF001
-
-    def drain_begins(self) -> None:
-        """The endpoint is asked for its farewell when the stream ends."""
-
-    @property
-    def cleans_up(self) -> bool:
-        return self._endpoint._overrides("on_disconnect")  # noqa: SLF001
-
-    async def stream_closed(self, reason: CloseReason) -> None:
-        await self._call("on_disconnect", reason)
-
-    async def _call(self, hook: str, *args: Any) -> Any:
-        return await self._endpoint._call(hook, self._request, *args)  # noqa: SLF001
-
-    def _frame(self, event: Any) -> bytes:
-        return as_frame(event, self._endpoint.sep, self._endpoint.event_class)
-
-
-SSEEndpoint._configuration = Configuration.of_class(SSEEndpoint)  # noqa: SLF001 - __init_subclass__ is for subclasses
+SSEEndpoint._sse_configuration = Configuration.of_class(SSEEndpoint, SSEEndpoint)  # noqa: SLF001 - before there are subclasses
 
 
 def last_event_id(scope: Scope) -> str | None:
@@ -437,16 +264,3 @@ def last_event_id(scope: Scope) -> str | None:
         if name == b"last-event-id":
             return str(value, "utf-8", "replace")
     return QueryParams(scope["query_string"]).get("lastEventId") if scope.get("query_string") else None
-
-
-def has_body(scope: Scope) -> bool:
-    """Tell whether the client sends a body (RFC 9112, 6.3)."""
-    for name, value in scope["headers"]:
-        if name == b"transfer-encoding" or (name == b"content-length" and value != b"0"):
-            return True
-    return False
-
-
-async def resolve(result: Any) -> Any:
-    """Return what a hook means, which may have been written as a coroutine function."""
-    return await result if inspect.isawaitable(result) else result

@@ -59,7 +59,7 @@ async def count_together(broker: Broker, *endpoints: type[SSEEndpoint], interval
     check_seconds("interval", interval, optional=False)
     async with AsyncExitStack() as stack:
         for endpoint in endpoints:
-            limit = endpoint._configuration.limit  # noqa: SLF001 - the limit is no part of what users see
+            limit = endpoint._sse_configuration.limit  # noqa: SLF001 - the limit is no part of what users see
             if limit is None:
                 raise ConfigurationError(f"{endpoint.__qualname__} has no limit; set max_connections or the like")
             per_client = endpoint.max_connections_per_client is not None

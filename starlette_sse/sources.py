@@ -37,6 +37,13 @@ class FrameSource(Protocol):
     def delivered(self) -> int:
         """How many events :meth:`pull` and :meth:`take` have returned."""
 
+    @property
+    def resume_id(self) -> str | None:
+        """The id that a client may be given now, in an opening frame or a ping, to resume behind it."""
+
+    def leave(self) -> None:
+        """Bring no more."""
+
 
 class NoFrames:
     """The frame source of a stream whose events come from an iterator: it only wakes the server's task."""
@@ -45,6 +52,7 @@ class NoFrames:
 
     idle = True
     delivered = 0
+    resume_id = None
 
     def __init__(self, waiter: Waiter) -> None:
         self._waiter = waiter
@@ -64,3 +72,6 @@ class NoFrames:
 
     def notify(self, callback: Callable[[], None]) -> None:
         """There are none."""
+
+    def leave(self) -> None:
+        """There never were."""

@@ -11,12 +11,12 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse
 from starlette.routing import Route
 
-from starlette_sse import SSEEndpoint, lifespan, limits, open_streams
+from starlette_sse import SSEEndpoint, lifespan, open_streams, refusals
 
 __all__ = ["app"]
 
 # A browser that is refused comes back in 5 to 15 seconds; the tests would only wait for it.
-limits.COME_BACK = (0.5, 1.5)
+refusals.COME_BACK = (0.5, 1.5)
 
 
 class Crowded(SSEEndpoint):

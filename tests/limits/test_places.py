@@ -18,7 +18,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from starlette_sse import CloseReason, ConfigurationError, SSEEndpoint
-from starlette_sse.limits import StreamLimit, StreamRefusedError
+from starlette_sse.limits import StreamLimit
+from starlette_sse.refusals import StreamRefusedError
 from starlette_sse.testing import nothing_left_running
 from tests.limits.visits import Visit, held
 
@@ -380,7 +381,7 @@ async def test_ten_thousand_refused_and_accepted_streams_leave_nothing_behind() 
         assert blocks() - before < 1000
     assert statuses.count(200) == statuses.count(503) == 5000
     assert held(Busy) == NOBODY
-    limit = Busy._configuration.limit
+    limit = Busy._sse_configuration.limit
     assert limit is not None
     assert limit._rate is not None
     assert len(limit._rate) <= 50

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from starlette.requests import Request
 
 from starlette_sse import SSEEndpoint, limits
-from starlette_sse.limits import ConnectRate, StreamLimit, StreamRefusedError
+from starlette_sse.limits import ConnectRate, StreamLimit
+from starlette_sse.refusals import StreamRefusedError
 from tests.limits.visits import Visit, held
 
 

@@ -57,6 +57,6 @@ class Visit:
 
 def held(endpoint: type[SSEEndpoint]) -> tuple[int, dict[Any, int]]:
     """Return how many places of an endpoint are taken, and by whom."""
-    limit = endpoint._configuration.limit
+    limit = endpoint._sse_configuration.limit
     assert limit is not None
     return len(limit), dict(limit._clients)

@@ -1,0 +1,242 @@
+"""One request to an endpoint, from its limits to its cleanup: what calls the hooks, each as it was written."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+from typing import Any
+
+import anyio
+from anyio.lowlevel import checkpoint
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Scope
+
+from starlette_sse.configuration import Configuration, opening_of
+from starlette_sse.draining import Domain, domain_of
+from starlette_sse.events import ServerSentEvent, as_event, as_frame
+from starlette_sse.exceptions import BrokerUnavailableError, ConfigurationError
+from starlette_sse.observers import CloseReason, StreamIdentity, tell
+from starlette_sse.refusals import BROKER_AWAY, DRAINING, Refusal, StreamRefusedError, refuse
+from starlette_sse.sources import FrameSource
+from starlette_sse.streams import Stream
+from starlette_sse.threads import as_async_iterator
+
+__all__ = ["Answer", "Visit", "call_hook"]
+
+Answer = Callable[[], Awaitable[object]]
+"""What is left to do for a request."""
+
+
+class Visit:
+    """Prepares what answers one request, and is the owner of its stream.
+
+    What belongs to one request is here and not in the endpoint, where names are its author's.
+
+    :param endpoint: the endpoint's instance.
+    :param configuration: that of its class.
+    """
+
+    __slots__ = (
+        "_client_key",
+        "_close_asked",
+        "_configuration",
+        "_endpoint",
+        "_holds_place",
+        "_request",
+        "_source",
+        "_stream",
+    )
+
+    def __init__(self, endpoint: Any, request: Request, configuration: Configuration) -> None:
+        self._endpoint = endpoint
+        self._request = request
+        self._configuration = configuration
+        self._client_key = ""
+        self._holds_place = self._close_asked = False
+        self._source: FrameSource | None = None
+        self._stream: Stream | None = None
+
+    async def prepare(self, subscribe: Callable[[Request], Awaitable[FrameSource | None]]) -> Answer:
+        """Return what answers the request: a stream that is ready to run, or what is sent in its place.
+
+        :param subscribe: returns where frames come from, which :meth:`release` leaves; None: from ``events()``.
+        """
+        endpoint, request, limit = self._endpoint, self._request, self._configuration.limit
+        domain = domain_of(request.scope)
+        if domain.draining:
+            return self._refusal(DRAINING)
+        self._client_key = endpoint.client_key(request)
+        try:
+            if limit is not None:
+                limit.take(self._client_key)
+                self._holds_place = True
+            await self.authorize()
+            if has_body(request.scope):
+                # While the stream runs only its listener may receive, so hooks find the body read.
+                try:
+                    await request.body()
+                except ClientDisconnect:
+                    return checkpoint
+            response = await self._call("on_connect") if self._has("on_connect") else None
+            if response is None:
+                return await self._prepare_stream(domain, subscribe)
+        except StreamRefusedError as exc:
+            return self._refusal(exc.refusal, exc.wait)
+        except BrokerUnavailableError:
+            return self._refusal(BROKER_AWAY)
+        if isinstance(response, Response):
+            return partial(response, request.scope, endpoint.receive, endpoint.send)
+        raise ConfigurationError(f"{self._name}.on_connect must return None or a Response, not {response!r}")
+
+    async def authorize(self) -> None:
+        """Raise what the endpoint raises to refuse the client."""
+        answer = await self._call("authorize") if self._has("authorize") else None
+        if answer is not None:
+            # Who returns False means no, and would have let everybody in.
+            raise ConfigurationError(
+                f"{self._name}.authorize must raise HTTPException to refuse, or return None; not {answer!r}"
+            )
+
+    def close(self) -> None:
+        """End the stream from the app's side, now or as soon as it is open."""
+        self._close_asked = True
+        if self._stream is not None:
+            self._stream.end(CloseReason.CLOSED)
+
+    def release(self) -> None:
+        """Let go of what was taken for the request."""
+        source, self._source, self._stream = self._source, None, None
+        try:
+            if source is not None:
+                source.leave()
+        finally:
+            if self._holds_place and self._configuration.limit is not None:
+                self._holds_place = False
+                self._configuration.limit.give_back(self._client_key)
+
+    @property
+    def _name(self) -> str:
+        return type(self._endpoint).__qualname__
+
+    def _refusal(self, refusal: Refusal, wait: float = 0.0) -> Answer:
+        endpoint, request = self._endpoint, self._request
+        tell(endpoint.observers, "rejected", self._name, request.url.path, refusal.reason)
+        response = refuse(request, refusal, wait=wait, headers=endpoint.headers)
+        return partial(response, request.scope, endpoint.receive, endpoint.send)
+
+    async def _prepare_stream(
+        self, domain: Domain, subscribe: Callable[[Request], Awaitable[FrameSource | None]]
+    ) -> Answer:
+        endpoint, request = self._endpoint, self._request
+        try:
+            self._configuration = configuration = self._configuration.of_instance(endpoint)
+            self._source = source = await subscribe(request)
+            kind, path = type(endpoint), request.scope.get("path", "")
+            self._stream = stream = Stream(
+                self,
+                StreamIdentity(endpoint.connection_id, kind.__qualname__, path, self._client_key, kind),
+                configuration.settings,
+                endpoint.receive,
+                endpoint.send,
+                domain=domain,
+                observers=endpoint.observers,
+                encode=configuration.encode,
+                source=source,
+            )
+            start = configuration.headers.start(request.scope)
+            # An id without data is a position, so that a client that has seen no event can resume too.
+            opening = configuration.opening if source is None else opening_of(endpoint, source.resume_id)
+            if self._close_asked:
+                stream.end(CloseReason.CLOSED)
+        except BaseException as exc:
+            await self._never_opened(exc)
+            raise
+        return partial(stream.run, start, opening, events=self._iterate if source is None else None)
+
+    async def _never_opened(self, error: BaseException) -> None:
+        reason = CloseReason.ERROR if isinstance(error, Exception) else CloseReason.CANCELLED
+        with anyio.move_on_after(self._endpoint.cleanup_timeout, shield=True):
+            await self.stream_closed(reason)
+
+    def _iterate(self) -> AsyncIterator[Any]:
+        return as_async_iterator(self._endpoint.events(self._request), f"{self._name}.events()")
+
+    def _has(self, hook: str) -> bool:
+        """Tell whether a hook is another than the default, which does nothing."""
+        function = getattr(getattr(self._endpoint, hook), "__func__", None)
+        return function is not getattr(self._configuration.defaults, hook)
+
+    async def _call(self, hook: str, *args: Any) -> Any:
+        return await call_hook(self._endpoint, self._configuration, hook, self._request, *args)
+
+    # What the stream asks
+
+    @property
+    def pings_at_once(self) -> bool:
+        return self._configuration.pings_at_once
+
+    def ping_frame(self) -> bytes | Awaitable[bytes]:
+        ping: Any = self._endpoint.ping_message(self._request)
+        if not isinstance(ping, ServerSentEvent) and inspect.isawaitable(ping):
+            return self._awaited_ping(ping)
+        return self._ping_frame(ping)
+
+    async def _awaited_ping(self, ping: Awaitable[Any]) -> bytes:
+        return self._ping_frame(await ping)
+
+    def _ping_frame(self, ping: Any) -> bytes:
+        # On a channel that is silent for long, the client's id stays one that the log can resume behind.
+        position = None if self._source is None else self._source.resume_id
+        if position is not None:
+            event = as_event(ping, self._endpoint.event_class)
+            ping = event if event.id is not None else event.replace(id=position)
+        return self._frame(ping)
+
+    async def last_frame(self, reason: CloseReason, error: BaseException | None) -> bytes | None:
+        event = None
+        if reason is CloseReason.DRAINING:
+            event = await self._call("on_drain")
+        elif reason is CloseReason.LIFETIME:
+            event = self._endpoint.come_back("lifetime is over")
+        elif error is not None and reason in (CloseReason.ERROR, CloseReason.UNAUTHORIZED):
+            event = await self._call("on_error", error)
+            if event is None:
+                return None
+        return b"" if event is None else self._frame(event)
+
+    async def reauthorize(self) -> None:
+        await self.authorize()
+
+    def drain_begins(self) -> None:
+        """The endpoint is asked for its farewell when the stream ends."""
+
+    @property
+    def cleans_up(self) -> bool:
+        return self._has("on_disconnect")
+
+    async def stream_closed(self, reason: CloseReason) -> None:
+        await self._call("on_disconnect", reason)
+
+    def _frame(self, event: Any) -> bytes:
+        return as_frame(event, self._endpoint.sep, self._endpoint.event_class)
+
+
+async def call_hook(endpoint: Any, configuration: Configuration, hook: str, request: Request, *args: Any) -> Any:
+    """Call one of an endpoint's hooks, a plain function in a worker thread."""
+    function = getattr(endpoint, hook)
+    if hook not in configuration.sync_hooks:
+        return await function(request, *args)
+    result = await run_in_threadpool(function, request, *args)
+    # A plain function may have been written around a coroutine function.
+    return await result if inspect.isawaitable(result) else result
+
+
+def has_body(scope: Scope) -> bool:
+    """Tell whether the client sends a body (RFC 9112, 6.3)."""
+    for name, value in scope["headers"]:
+        if name == b"transfer-encoding" or (name == b"content-length" and value != b"0"):
+            return True
+    return False
