@@ -24,7 +24,7 @@ try:
 except ImportError:  # pragma: no cover - another Python than CPython
     from signal import getsignal
 
-__all__ = ["Domain", "Drainable", "domain_of", "drain", "lifespan", "streams_by_loop"]
+__all__ = ["STATE_KEY", "Domain", "Drainable", "domain_of", "drain", "lifespan", "streams_by_loop"]
 
 #: Where :func:`lifespan` leaves its :class:`Domain` in the ASGI scope's ``state``.
 STATE_KEY = "starlette_sse"

@@ -15,13 +15,7 @@ __all__ = ["ERROR_EVENT", "error_event"]
 ERROR_EVENT = "stream-error"
 
 
-def error_event(
-    error: BaseException,
-    *,
-    connection_id: str,
-    debug: bool = False,
-    event_class: type[ServerSentEvent] = ServerSentEvent,
-) -> ServerSentEvent:
+def error_event(error: BaseException, *, connection_id: str, debug: bool = False) -> ServerSentEvent:
     """Return the ``stream-error`` event for ``error``: a problem-details object (RFC 9457).
 
     An :exc:`~starlette.exceptions.HTTPException` keeps its status and detail. Any other error is told as status 500
@@ -34,7 +28,7 @@ def error_event(
         problem |= {"title": _phrase(500), "status": 500}
         if debug:
             problem["detail"] = f"{type(error).__name__}: {error}"
-    return event_class(event=ERROR_EVENT, data=problem | {"connection_id": connection_id})
+    return ServerSentEvent(event=ERROR_EVENT, data=problem | {"connection_id": connection_id})
 
 
 def _phrase(status: int) -> str:

@@ -16,7 +16,7 @@ from starlette_sse.exceptions import InvalidEventError
 from starlette_sse.fields import identifier, lines, milliseconds, one_line, separator
 from starlette_sse.jsontext import dumps
 
-__all__ = ["JSONServerSentEvent", "ServerSentEvent", "as_event", "as_frame"]
+__all__ = ["FRAME", "JSONServerSentEvent", "ServerSentEvent", "as_event", "as_frame"]
 
 PARAMETERS = ("data", "event", "id", "retry", "comment", "sep")
 KNOWN = frozenset(PARAMETERS)

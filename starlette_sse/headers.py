@@ -28,12 +28,12 @@ class Headers:
         self._raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in merged.items()]
         self._connection = "connection" not in merged
 
-    def start(self, scope: Mapping[str, Any], status: int = 200) -> dict[str, Any]:
+    def start(self, scope: Mapping[str, Any]) -> dict[str, Any]:
         """Return the ``http.response.start`` message, with lists of its own: middleware changes them."""
         headers = self._raw.copy()
         if self._connection and is_http_1(scope):
             headers.append((b"connection", b"keep-alive"))
-        return {"type": "http.response.start", "status": status, "headers": headers}
+        return {"type": "http.response.start", "status": 200, "headers": headers}
 
 
 def is_http_1(scope: Mapping[str, Any]) -> bool:

@@ -18,7 +18,16 @@ import structlog
 
 from starlette_sse.exceptions import ConfigurationError
 
-__all__ = ["CloseReason", "Observer", "StreamFacts", "StreamIdentity", "StructlogObserver", "check_observers", "tell"]
+__all__ = [
+    "CloseReason",
+    "Observer",
+    "StreamFacts",
+    "StreamIdentity",
+    "StructlogObserver",
+    "check_observers",
+    "listening",
+    "tell",
+]
 
 
 class CloseReason(StrEnum):
@@ -171,6 +180,12 @@ def tell(observers: Sequence[Observer], happening: str, *facts: Any, **details: 
             getattr(observer, happening)(*facts, **details)
         except Exception:  # logged
             logging.getLogger("starlette_sse").exception("%r failed in %s", observer, happening)
+
+
+def listening(observers: Sequence[Observer], happening: str) -> list[Observer]:
+    """Return the observers that do something when told of ``happening``."""
+    nobody = getattr(Observer, happening)
+    return [observer for observer in observers if getattr(type(observer), happening) is not nobody]
 
 
 def check_observers(name: str, value: Any) -> None:

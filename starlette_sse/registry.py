@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from starlette_sse.draining import streams_by_loop
 from starlette_sse.eventloop import EventLoop
@@ -18,7 +18,7 @@ from starlette_sse.exceptions import ConfigurationError
 from starlette_sse.observers import CloseReason
 from starlette_sse.streams import Stream
 
-__all__ = ["ANY", "OpenStream", "Selection", "close", "open_streams"]
+__all__ = ["ANY", "OpenStream", "Selection", "close", "end", "open_streams"]
 
 #: What a criterion is that was not given; None is more likely a mistake than a wish to close everything.
 ANY: Any = object()
@@ -97,7 +97,14 @@ def close(*, client_key: str = ANY, endpoint: type[Any] = ANY, connection_id: st
     return end(Selection(client_key=client_key, endpoint=endpoint, connection_id=connection_id))
 
 
-def end(selection: Any) -> int:
+class Criterion(Protocol):
+    """What tells the streams that are meant."""
+
+    def holds(self, stream: Stream) -> bool:
+        """Tell whether ``stream`` is meant."""
+
+
+def end(selection: Criterion) -> int:
     """End the streams that ``selection`` holds, each in its own event loop."""
     chosen: defaultdict[EventLoop, list[Stream]] = defaultdict(list)
     for loop, stream in driven():

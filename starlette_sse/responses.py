@@ -24,9 +24,9 @@ from starlette_sse.events import ServerSentEvent, as_frame
 from starlette_sse.exceptions import ConfigurationError, SendTimeoutError
 from starlette_sse.fields import SEPARATORS
 from starlette_sse.headers import for_protocol
+from starlette_sse.iterators import as_async_iterable, as_async_iterator
 from starlette_sse.observers import CloseReason, Observer, StreamIdentity, StructlogObserver
 from starlette_sse.streams import Stream
-from starlette_sse.threads import as_async_iterable, as_async_iterator
 
 __all__ = ["EventSourceResponse"]
 

@@ -21,7 +21,7 @@ from starlette_sse.endings import Steps
 from starlette_sse.eventloop import Alarm, current_event_loop
 from starlette_sse.exceptions import SlowReaderError
 from starlette_sse.listeners import listen
-from starlette_sse.observers import CloseReason, Observer, StreamIdentity, tell
+from starlette_sse.observers import CloseReason, Observer, StreamIdentity, listening, tell
 from starlette_sse.owners import StreamOwner
 from starlette_sse.producers import Producer, bare
 from starlette_sse.servers import abort_connection
@@ -29,7 +29,7 @@ from starlette_sse.sources import FrameSource, NoFrames
 from starlette_sse.sprints import Sprint
 from starlette_sse.writers import FrameWriter
 
-__all__ = ["Stream", "StreamSettings"]
+__all__ = ["Stream"]
 
 #: The client cannot be told any more, so what waits in ``send`` is not waited for.
 ABRUPT = frozenset({CloseReason.CLIENT_GONE, CloseReason.SEND_TIMEOUT, CloseReason.CANCELLED})
@@ -99,7 +99,7 @@ class Stream:
         self._receive = receive
         self._domain = domain
         self._observers = observers
-        self._watched = any(type(observer).sent is not Observer.sent for observer in observers)
+        self._watched = bool(listening(observers, "sent"))
         self._encode = encode
         self._loop = current_event_loop()
         self._writer = FrameWriter(self._loop, send, self._client_is_gone)

@@ -18,11 +18,11 @@ from starlette_sse.configuration import Configuration, opening_of
 from starlette_sse.draining import Domain, domain_of
 from starlette_sse.events import ServerSentEvent, as_event, as_frame
 from starlette_sse.exceptions import BrokerUnavailableError, ConfigurationError
+from starlette_sse.iterators import as_async_iterator
 from starlette_sse.observers import CloseReason, StreamIdentity, tell
 from starlette_sse.refusals import BROKER_AWAY, DRAINING, Refusal, StreamRefusedError, refuse
 from starlette_sse.sources import FrameSource
 from starlette_sse.streams import Stream
-from starlette_sse.threads import as_async_iterator
 
 __all__ = ["Answer", "Visit", "call_hook"]
 

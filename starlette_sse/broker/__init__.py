@@ -6,10 +6,11 @@ need; a reader is a :class:`Subscription`, a cursor in them. A :class:`Backend` 
 is older: :mod:`~starlette_sse.broker.memory`, where the log is all there is, or :mod:`~starlette_sse.broker.redis`.
 """
 
-from starlette_sse.broker.base import Backend, Entry, Gap, Page, Retention
-from starlette_sse.broker.cursor import Position, ResetReason
+from starlette_sse.broker.base import Backend
+from starlette_sse.broker.entries import Entry, Gap, Page, Retention
 from starlette_sse.broker.hub import Broker, BrokerHealth
 from starlette_sse.broker.log import Log
+from starlette_sse.broker.positions import Position, ResetReason
 from starlette_sse.broker.subscription import Subscription
 
 __all__ = [

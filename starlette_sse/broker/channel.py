@@ -6,7 +6,7 @@ from bisect import bisect_right
 from operator import attrgetter
 from typing import Protocol
 
-from starlette_sse.broker.base import Entry, Retention
+from starlette_sse.broker.entries import Entry, Retention
 from starlette_sse.broker.keyed import NewestByKey
 
 __all__ = ["PULL_SIZE", "Channel", "Reader"]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import sys
 from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -14,13 +12,14 @@ import anyio.from_thread
 from anyio.from_thread import BlockingPortal
 
 from starlette_sse.attributes import check_choice, check_seconds
-from starlette_sse.broker.base import Backend, Retention, frame_of
+from starlette_sse.broker.base import Backend
+from starlette_sse.broker.entries import Retention, frame_of
 from starlette_sse.broker.log import Log
 from starlette_sse.broker.memory import MemoryBackend
 from starlette_sse.broker.names import channel_names, check_name
 from starlette_sse.broker.subscription import OnLag, Snapshot, Subscription
 from starlette_sse.broker.tally import Tally
-from starlette_sse.eventloop import EventLoop, current_event_loop
+from starlette_sse.eventloop import EventLoop, current_event_loop, running_event_loop
 from starlette_sse.events import as_event
 from starlette_sse.exceptions import (
     BrokerClosedError,
@@ -338,14 +337,6 @@ def check_event_loop(backend: Backend) -> None:
             f"a {backend.name} broker runs on {', '.join(sorted(backend.event_loops))} only, not on {running}: "
             "the client library that it needs is written for that; run the app there, or use memory://"
         )
-
-
-def running_event_loop() -> str | None:
-    """Return the name of the event loop that runs in this thread."""
-    trio = sys.modules.get("trio")
-    if trio is not None and trio.lowlevel.in_trio_run():
-        return "trio"
-    return None if asyncio._get_running_loop() is None else "asyncio"  # noqa: SLF001 - get_running_loop raises
 
 
 def is_running(loop: EventLoop) -> bool:

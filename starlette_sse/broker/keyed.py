@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from starlette_sse.broker.base import Entry, Retention
+from starlette_sse.broker.entries import Entry, Retention
 
 __all__ = ["NewestByKey"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
-from starlette_sse.broker.base import Entry
 from starlette_sse.broker.channel import PULL_SIZE, Channel
+from starlette_sse.broker.entries import Entry
 from starlette_sse.broker.log import Log, merged
 from starlette_sse.eventloop import EventLoop, Waiter
 from starlette_sse.exceptions import BrokerError

@@ -9,13 +9,13 @@ from itertools import count
 from operator import attrgetter
 from typing import Protocol
 
-from starlette_sse.broker.base import Entry, Gap, Page, Retention
 from starlette_sse.broker.channel import Channel
-from starlette_sse.broker.cursor import Position, ResetReason
+from starlette_sse.broker.entries import Entry, Gap, Page, Retention
+from starlette_sse.broker.positions import Position, ResetReason
 from starlette_sse.broker.tally import Tally
 from starlette_sse.eventloop import Alarm, EventLoop
 
-__all__ = ["Log", "Subscriber"]
+__all__ = ["Log", "Subscriber", "merged"]
 
 #: Seconds after its time that an event is looked at, so that no rounding makes it too young by a hair.
 LATE = 0.001

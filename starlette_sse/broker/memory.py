@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from anyio.lowlevel import checkpoint
 
-from starlette_sse.broker.base import Backend, Entry, Gap, Page, frame_of
-from starlette_sse.broker.cursor import Position, new_epoch
+from starlette_sse.broker.base import Backend
+from starlette_sse.broker.entries import Entry, Gap, Page, frame_of
 from starlette_sse.broker.log import Log
+from starlette_sse.broker.positions import Position, new_epoch
 
 __all__ = ["MemoryBackend"]
 

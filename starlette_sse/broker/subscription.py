@@ -6,11 +6,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from starlette_sse.broker.base import Backend, Entry, Gap
+from starlette_sse.broker.base import Backend
 from starlette_sse.broker.channel import PULL_SIZE
-from starlette_sse.broker.cursor import Position, ResetReason
+from starlette_sse.broker.entries import Entry, Gap
 from starlette_sse.broker.live import Cursor, LiveReader
 from starlette_sse.broker.log import Log, merged
+from starlette_sse.broker.positions import Position, ResetReason
 from starlette_sse.broker.telling import reset, snapshot_of
 from starlette_sse.eventloop import EventLoop
 from starlette_sse.exceptions import BrokerError, BrokerUnavailableError, SlowReaderError
@@ -112,7 +113,9 @@ class Subscription(LiveReader, AsyncIterator[Entry]):
         return self
 
     def leave(self) -> None:
-        """Read no more."""
+        """Read no more; what was never entered has nothing to leave."""
+        if not self._entered:
+            return
         self._stop_waiting()
         self._log.subscribers.pop(self, None)
         for cursor in self._cursors:

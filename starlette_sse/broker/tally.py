@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from starlette_sse.observers import Observer, tell
+from starlette_sse.observers import Observer, listening, tell
 
 __all__ = ["Tally"]
 
@@ -28,8 +28,8 @@ class Tally:
     def __init__(self, observers: Sequence[Observer]) -> None:
         self._observers = observers
         # Asked for each event and each stream, and hardly ever listened to.
-        self._published = [observer for observer in observers if _overrides(observer, "published")]
-        self._subscribed = [observer for observer in observers if _overrides(observer, "subscribed")]
+        self._published = listening(observers, "published")
+        self._subscribed = listening(observers, "subscribed")
         self.publications = self.lags = self.resets = self.outages = 0
 
     def published(self, channel: str, event_id: str, size: int) -> None:
@@ -55,7 +55,3 @@ class Tally:
 
     def backend_back(self, outage: float) -> None:
         tell(self._observers, "backend_back", outage)
-
-
-def _overrides(observer: Observer, happening: str) -> bool:
-    return getattr(type(observer), happening, None) is not getattr(Observer, happening)

@@ -6,12 +6,12 @@ from collections.abc import AsyncIterable, Iterable, Mapping
 from inspect import isawaitable
 from typing import Any
 
-from starlette_sse.broker.base import Entry, frame_of
-from starlette_sse.broker.cursor import Position, ResetReason
+from starlette_sse.broker.entries import Entry, frame_of
+from starlette_sse.broker.positions import Position, ResetReason
 from starlette_sse.events import ServerSentEvent, as_event
 from starlette_sse.exceptions import InvalidEventError
 
-__all__ = ["RESET_EVENT", "reset", "snapshot_of"]
+__all__ = ["RESET_EVENT", "items_of", "reset", "snapshot_of"]
 
 #: The name of the event that tells a client that its events are not complete.
 RESET_EVENT = "stream-reset"

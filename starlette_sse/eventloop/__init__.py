@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable
-from types import FrameType
+from types import FrameType, ModuleType
 
 from anyio.lowlevel import RunVar
 
@@ -26,6 +26,8 @@ __all__ = [
     "Waiter",
     "call_signal_handler",
     "current_event_loop",
+    "running_event_loop",
+    "running_trio",
 ]
 
 _of_trio: RunVar[EventLoop] = RunVar("starlette_sse_event_loop")
@@ -66,6 +68,18 @@ def _trio_event_loop() -> EventLoop:
         loop = TrioEventLoop()
         _of_trio.set(loop)
     return loop
+
+
+def running_event_loop() -> str | None:
+    """Return the name of the event loop that runs in this thread, ``asyncio`` or ``trio``."""
+    if _in_trio():
+        return "trio"
+    return None if asyncio._get_running_loop() is None else "asyncio"  # noqa: SLF001 - get_running_loop raises
+
+
+def running_trio() -> ModuleType | None:
+    """Return trio if this is its event loop."""
+    return sys.modules["trio"] if _in_trio() else None
 
 
 def _in_trio() -> bool:

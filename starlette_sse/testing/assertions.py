@@ -15,7 +15,7 @@ from starlette_sse.exceptions import ConfigurationError
 from starlette_sse.testing.exceptions import UnexpectedEventsError
 from starlette_sse.testing.received import ReceivedEvent, line
 
-__all__ = ["Expectation", "assert_events", "assert_gaps"]
+__all__ = ["Expectation", "assert_events", "assert_gaps", "diff"]
 
 FIELDS = ("event", "data", "id")
 ANYTHING: Any = object()

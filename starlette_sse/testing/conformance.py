@@ -22,9 +22,10 @@ from random import Random
 import anyio
 import anyio.lowlevel
 
-from starlette_sse.broker.base import Backend, Entry, Gap, Page, Retention
-from starlette_sse.broker.cursor import Position, ResetReason, new_epoch
+from starlette_sse.broker.base import Backend
+from starlette_sse.broker.entries import Entry, Gap, Page, Retention
 from starlette_sse.broker.log import Log
+from starlette_sse.broker.positions import Position, ResetReason, new_epoch
 from starlette_sse.broker.tally import Tally
 from starlette_sse.eventloop import current_event_loop
 from starlette_sse.exceptions import SSEError

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio import TaskInfo
 
+from starlette_sse.eventloop import running_trio
 from starlette_sse.testing.exceptions import StillRunningError
-from starlette_sse.testing.patience import running_trio
 
 if TYPE_CHECKING:
     from starlette_sse.broker import Broker

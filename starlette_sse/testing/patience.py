@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import math
-import sys
-from types import ModuleType
 
+from starlette_sse.eventloop import running_trio
 from starlette_sse.testing.virtual_time import VirtualTimeLoop
 
-__all__ = ["default_timeout", "running_trio", "told"]
+__all__ = ["default_timeout", "told"]
 
 REAL = 5.0
 VIRTUAL = 4 * 3600.0
@@ -28,12 +27,6 @@ def has_virtual_clock() -> bool:
     from trio.testing import MockClock  # noqa: PLC0415 - trio is optional
 
     return isinstance(trio.lowlevel.current_clock(), MockClock)
-
-
-def running_trio() -> ModuleType | None:
-    """Return trio if this is its event loop."""
-    trio = sys.modules.get("trio")
-    return trio if trio is not None and trio.lowlevel.in_trio_run() else None
 
 
 def told(seconds: float) -> str:

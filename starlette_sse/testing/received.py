@@ -10,7 +10,7 @@ from typing import Any
 from starlette_sse.decoding import EventDecoder
 from starlette_sse.testing.wire import Chunk
 
-__all__ = ["Received", "ReceivedComment", "ReceivedEvent"]
+__all__ = ["Received", "ReceivedComment", "ReceivedEvent", "line"]
 
 
 @dataclass(frozen=True, slots=True)

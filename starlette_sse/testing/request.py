@@ -12,7 +12,7 @@ from starlette.types import Message, Scope
 
 from starlette_sse.exceptions import ConfigurationError
 
-__all__ = ["ClientRequest", "RequestBody", "http_scope"]
+__all__ = ["ClientRequest", "RequestBody", "absolute", "http_scope"]
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import anyio.to_thread
 
-from starlette_sse.threads import threads_of_iterators
+from starlette_sse.iterators import threads_of_iterators
 
 __all__ = ["PATIENCE", "ThreadWatch"]
 

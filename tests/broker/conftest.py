@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from starlette_sse.broker import Broker
-from starlette_sse.broker.cursor import new_epoch
+from starlette_sse.broker.positions import new_epoch
 from starlette_sse.observers import Observer
 from tests.broker.redis_server import RedisServer, running
 

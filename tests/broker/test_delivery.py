@@ -196,11 +196,15 @@ async def test_two_tasks_cannot_read_one_subscription(make_broker: MakeBroker) -
 
 
 async def test_a_subscription_is_entered_once(make_broker: MakeBroker) -> None:
-    """It cannot be read before it is entered, nor after it has ended, nor entered twice: each says so."""
+    """It cannot be read before it is entered, nor after it has ended, nor entered twice: each says so.
+
+    To leave what was never entered is nothing.
+    """
     async with make_broker() as broker:
         subscription = broker.subscribe("a")
         with pytest.raises(BrokerError, match="enter the subscription first"):
             await subscription.pull()
+        subscription.leave()
         async with subscription:
             with pytest.raises(BrokerError, match="entered once"):
                 await subscription.__aenter__()

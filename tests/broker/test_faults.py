@@ -15,8 +15,8 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from starlette_sse.broker import Broker, Gap, Page, Position
-from starlette_sse.broker.listener import Listener
-from starlette_sse.broker.redis import RedisBackend
+from starlette_sse.broker.redis.listener import Listener
+from starlette_sse.broker.redis.remote import RemoteLog
 from starlette_sse.decoding import EventDecoder
 from starlette_sse.exceptions import BrokerUnavailableError
 from tests.broker.clients import Client, Ledger
@@ -264,7 +264,7 @@ async def test_a_flushed_server_is_told(own_redis: RedisServer, diary: Diary) ->
 
 async def test_a_flushed_quiet_server_is_told(own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody empties the database while nobody publishes: the readers are told at the next look."""
-    monkeypatch.setattr("starlette_sse.broker.listener.CHECK_INTERVAL", 0.05)
+    monkeypatch.setattr("starlette_sse.broker.redis.listener.CHECK_INTERVAL", 0.05)
     async with Broker(own_redis.url, observers=()) as broker, broker.subscribe("a") as subscription:
         before = await broker.publish("a", "before")
         await anext(subscription)
@@ -375,7 +375,7 @@ async def test_a_message_that_was_not_heard_is_noticed(own_redis: RedisServer, m
 async def test_what_is_read_again_overtakes_nothing(own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Events that are published while what was missed is being read come in their order, though not by one way."""
     late: list[tuple[Listener, str, bytes]] = []
-    original_take, original_read = Listener._take, RedisBackend.read
+    original_take, original_read = Listener._take, RemoteLog.read
 
     def slow(self: Listener, name: str, message: bytes) -> None:
         if (late or b"on its way" in message) and not released:
@@ -383,14 +383,14 @@ async def test_what_is_read_again_overtakes_nothing(own_redis: RedisServer, monk
         else:
             original_take(self, name, message)
 
-    async def read(self: RedisBackend, channels: Sequence[str], after: Position, limit: int) -> Page | Gap:
-        if not late and self._listener._held is not None:
+    async def read(self: RemoteLog, channels: Sequence[str], after: Position, limit: int) -> Page | Gap:
+        if not late:
             await other.publish("b", "on its way")
             await other.publish("a", "behind it")
         return await original_read(self, channels, after, limit)
 
     released: list[bool] = []
-    monkeypatch.setattr("starlette_sse.broker.listener.FIRST_PAUSE", 0.5)
+    monkeypatch.setattr("starlette_sse.broker.redis.listener.FIRST_PAUSE", 0.5)
     async with (
         Broker(own_redis.url, observers=()) as broker,
         Broker(own_redis.url, observers=()) as other,
@@ -399,7 +399,7 @@ async def test_what_is_read_again_overtakes_nothing(own_redis: RedisServer, monk
         await other.publish("a", "before")
         assert await texts(subscription, 1) == ["before"]
         monkeypatch.setattr(Listener, "_take", slow)
-        monkeypatch.setattr(RedisBackend, "read", read)
+        monkeypatch.setattr(RemoteLog, "read", read)
         own_redis.command("CLIENT", "KILL", "TYPE", "pubsub")
         await other.publish("a", "missed")
         assert await texts(subscription, 1) == ["missed"]
@@ -417,7 +417,7 @@ async def test_what_was_missed_and_cannot_be_read_is_told(
     own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An event is published and evicted while the listener is away: the channel's readers get a reset, others none."""
-    monkeypatch.setattr("starlette_sse.broker.listener.FIRST_PAUSE", 1.0)
+    monkeypatch.setattr("starlette_sse.broker.redis.listener.FIRST_PAUSE", 1.0)
     async with Broker(own_redis.url, observers=()) as broker:
         async with broker.subscribe("a") as reader, broker.subscribe("b") as other:
             await broker.publish("a", "before")

@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from starlette_sse.broker import Broker, Gap, Page, Position, ResetReason
-from starlette_sse.broker.cursor import new_epoch
+from starlette_sse.broker.positions import new_epoch
 from starlette_sse.broker.redis import RedisBackend
 from starlette_sse.exceptions import BrokerUnavailableError
 from tests.broker.clients import Client, Ledger

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from starlette_sse.broker import Broker, Position
-from starlette_sse.broker.cursor import new_epoch
+from starlette_sse.broker.positions import new_epoch
 from starlette_sse.exceptions import SlowReaderError
 from tests.broker.clients import Client, Ledger
 from tests.broker.redis_server import RedisServer

@@ -10,7 +10,7 @@ import anyio.to_thread
 import pytest
 
 from starlette_sse.broker import Broker
-from starlette_sse.broker.cursor import new_epoch
+from starlette_sse.broker.positions import new_epoch
 from starlette_sse.exceptions import BrokerUnavailableError
 from tests.broker.clients import Client, Ledger
 from tests.broker.reading import settle, take, texts
@@ -48,7 +48,7 @@ async def test_every_key_goes_by_itself(own_redis: RedisServer) -> None:
 
 async def test_dead_channels_vanish(own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Channels that were used once leave nothing, and who was away longer than that is told."""
-    monkeypatch.setattr("starlette_sse.broker.redis.REMEMBERED", 0.1)
+    monkeypatch.setattr("starlette_sse.broker.redis.remote.REMEMBERED", 0.1)
     async with Broker(own_redis.url, observers=(), max_age=0.1) as broker:
         first = await broker.publish("channel 0", "x")
         for n in range(1, 40):

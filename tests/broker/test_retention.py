@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from starlette_sse.broker import Broker
-from starlette_sse.broker.base import Entry, Retention
-from starlette_sse.broker.cursor import Position
+from starlette_sse.broker.entries import Entry, Retention
 from starlette_sse.broker.log import Log
+from starlette_sse.broker.positions import Position
 from starlette_sse.broker.tally import Tally
 from starlette_sse.eventloop import EventLoop
 from starlette_sse.testing import virtual_backend

@@ -32,7 +32,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"writers"}),
     frozenset({"servers", "driving"}),
     frozenset({"broker", "sockets"}),
-    frozenset({"limits", "draining", "observers", "error_events", "threads", "headers", "attributes"}),
+    frozenset({"limits", "draining", "observers", "error_events", "iterators", "headers", "attributes"}),
     frozenset({"refusals"}),
     frozenset({"events", "decoding"}),
     frozenset({"fields", "jsontext"}),
@@ -75,6 +75,46 @@ def test_modules_import_only_downwards(part: str) -> None:
 def test_the_layers_name_no_part_that_is_gone() -> None:
     """The table is the package's map, so it shows what is there."""
     assert sorted(LAYER) == parts()
+
+
+def imported_modules(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield each module of the package that a file imports from, and what it takes of it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("starlette_sse"):
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                yield (whole, "") if whole in FILES else (str(node.module), alias.name)
+
+
+def file_of(module: str) -> Path:
+    path = ROOT.joinpath(*module.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+FILES = {module.name: file_of(module.name) for module in pkgutil.walk_packages([str(PACKAGE)], "starlette_sse.")} | {
+    "starlette_sse": file_of("starlette_sse")
+}
+
+
+#: ``SSETestClient.blocking()`` makes what is built on its class.
+FACTORY = ("starlette_sse.testing.client", "starlette_sse.testing.blocking")
+
+
+def test_no_modules_import_each_other() -> None:
+    """Not over any number of others either, and not for types alone."""
+    above = {name: {module for module, _ in imported_modules(path)} for name, path in FILES.items()}
+    above[FACTORY[0]].remove(FACTORY[1])
+    while ready := [name for name, needs in above.items() if not needs & above.keys()]:
+        for name in ready:
+            del above[name]
+    assert above == {}
+
+
+def test_modules_take_of_each_other_what_is_offered() -> None:
+    """A name that another module imports is in ``__all__``, so that its owner knows."""
+    taken = {pair for path in FILES.values() for pair in imported_modules(path) if pair[1]}
+    secret = {(module, name) for module, name in taken if name not in importlib.import_module(module).__all__}
+    assert secret == set()
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -10,21 +10,19 @@ import random
 from collections.abc import Sequence
 from itertools import count
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import anyio
 from anyio.lowlevel import checkpoint
 
-from starlette_sse.broker.base import Entry, Gap
 from starlette_sse.broker.channel import Channel
-from starlette_sse.broker.connections import Connections
-from starlette_sse.broker.cursor import Position
+from starlette_sse.broker.entries import Entry, Gap
 from starlette_sse.broker.log import Log
-from starlette_sse.broker.records import entry_of
+from starlette_sse.broker.positions import Position
+from starlette_sse.broker.redis.connections import Connections
+from starlette_sse.broker.redis.records import entry_of
+from starlette_sse.broker.redis.remote import RemoteLog
 from starlette_sse.exceptions import BrokerError, BrokerUnavailableError
-
-if TYPE_CHECKING:
-    from starlette_sse.broker.redis import RedisBackend
 
 __all__ = ["Listener"]
 
@@ -51,8 +49,8 @@ class ContinuityError(BrokerError):
 class Listener:
     """Mirrors the channels that are read in this process into the log."""
 
-    def __init__(self, backend: RedisBackend, connections: Connections, log: Log, prefix: str, timeout: float) -> None:
-        self._backend = backend
+    def __init__(self, remote: RemoteLog, connections: Connections, log: Log, prefix: str, timeout: float) -> None:
+        self._remote = remote
         self._connections = connections
         self._log = log
         self._prefix = prefix
@@ -120,7 +118,7 @@ class Listener:
 
     async def _follow(self, connection: Any) -> NoReturn:
         known = self._log.newest
-        self._log.begin(*await self._backend.begin(), known)
+        self._log.begin(*await self._remote.begin(), known)
         self._proven = min(self._proven, self._log.seen)
         self._wishes = dict.fromkeys(self._log.channels, True)
         joined: set[str] = set()
@@ -202,7 +200,7 @@ class Listener:
         self._log.prove(top.seq)
 
     async def _state(self, names: Sequence[str]) -> tuple[Position, list[int]]:
-        state = await self._backend.state(names)
+        state = await self._remote.state(names)
         if state is None or state[0].epoch != self._log.epoch:
             raise ContinuityError("the log in Redis is gone")
         return state
@@ -250,7 +248,7 @@ class Listener:
         position = Position(self._log.epoch, max(channel.top, self._proven))
         entries: list[Entry] = []
         while position.seq < end:
-            page = await self._backend.read([channel.name], position, CATCH_UP)
+            page = await self._remote.read([channel.name], position, CATCH_UP)
             if isinstance(page, Gap):
                 self._log.lose(channel, end)
                 return []

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from starlette_sse.broker.base import Entry, frame_of
+from starlette_sse.broker.entries import Entry, frame_of
 
 __all__ = ["entry_of", "milliseconds"]
 
 
 def entry_of(channel: str, epoch: str, seq: int, record: bytes, now: float, clock: int | None = None) -> Entry:
-    """Return the entry that a record holds, whose form :mod:`~starlette_sse.broker.scripts` describes.
+    """Return the entry that a record holds, whose form :mod:`~starlette_sse.broker.redis.scripts` describes.
 
     :param now: what the log's clock says.
     :param clock: what the server's clock said at that time, in milliseconds; None: the event is new.

@@ -1,0 +1,67 @@
+"""The log in Redis: a stream per channel, appended to by one script, and one listener connection per process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from starlette_sse.broker.base import Backend
+from starlette_sse.broker.entries import Gap, Page
+from starlette_sse.broker.log import Log
+from starlette_sse.broker.positions import Position
+from starlette_sse.broker.redis.connections import Connections
+from starlette_sse.broker.redis.listener import Listener
+from starlette_sse.broker.redis.remote import RemoteLog
+
+__all__ = ["RedisBackend"]
+
+
+class RedisBackend(Backend):
+    """A log that any number of processes share.
+
+    The server must be Redis 7 or newer, or speak as it does. With an append-only file clients resume over a restart of
+    the server; without one, or after a failover, they are told by a reset.
+    """
+
+    name = "redis"
+    event_loops: ClassVar[frozenset[str]] = frozenset({"asyncio"})
+
+    _log: Log
+    _remote: RemoteLog
+    _listener: Listener
+
+    def __init__(self, url: str, *, prefix: str, timeout: float) -> None:
+        self._connections = Connections(url, timeout)
+        self._timeout = timeout
+        # In braces: all keys of a log are in one slot of a cluster.
+        self._prefix = f"{{{prefix}}}:"
+
+    async def open(self, log: Log) -> None:
+        self._log = log
+        self._connections.open()
+        self._remote = RemoteLog(self._connections, log, self._prefix)
+        self._listener = Listener(self._remote, self._connections, log, f"{self._prefix}news:", self._timeout)
+        log.begin(*await self._remote.begin())
+
+    async def serve(self) -> None:
+        await self._listener.serve()
+
+    async def close(self) -> None:
+        await self._connections.close()
+
+    async def append(self, channel: str, body: bytes, key: str | None) -> str:
+        event_id = await self._remote.append(channel, body, key)
+        self._log.acknowledge(event_id)
+        return event_id
+
+    async def listen(self, channels: Sequence[str]) -> None:
+        await self._listener.listen(channels)
+
+    def unlisten(self, channel: str) -> None:
+        self._listener.unlisten(channel)
+
+    async def read(self, channels: Sequence[str], after: Position, limit: int) -> Page | Gap:
+        return await self._remote.read(channels, after, limit)
+
+    async def top(self) -> Position:
+        return (await self._remote.begin())[0]
