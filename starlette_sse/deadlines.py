@@ -86,14 +86,12 @@ class Deadlines:
         if self._settings.ping_interval is not None and self._settings.ping_only_when_idle:
             # Streams that were opened together don't ping together.
             self._head_start = self._settings.ping_interval * random.uniform(0.0, 0.5)  # noqa: S311
-            self._writer.last_write -= self._head_start
         self._set_alarm()
 
     def opened(self) -> None:
         """Start the clocks that run from the opening."""
         now, settings = self._loop.time(), self._settings
         self._last_ping = now
-        self._writer.last_write -= self._head_start
         if settings.max_lifetime is not None:
             self._expires_at = now + settings.max_lifetime * random.uniform(0.8, 1.0)  # noqa: S311
             self._set_alarm()
@@ -109,6 +107,7 @@ class Deadlines:
     def pinged(self) -> None:
         """Start the time until the next ping."""
         self._last_ping = self._loop.time()
+        self._head_start = 0.0
 
     def grace_begins(self, seconds: float | None) -> None:
         """Give the stream so long to end, if it has not less time already; None: any time."""
@@ -144,7 +143,10 @@ class Deadlines:
         return due
 
     def _quiet_since(self) -> float:
-        return self._writer.last_write if self._settings.ping_only_when_idle else self._last_ping
+        if not self._settings.ping_only_when_idle:
+            return self._last_ping
+        # What is sent before the first ping must not bring those into step that were sent it together.
+        return self._writer.last_write - self._head_start
 
     def _ring(self) -> None:
         due = self._due(self._loop.time())

@@ -6,6 +6,7 @@ import os
 import random
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, ParamSpec, TypeVar
 
 import structlog
@@ -57,7 +58,7 @@ class SSEEndpoint(HTTPEndpoint):
     """Seconds without any bytes after which a ping is sent. The first is due at a random 50 to 100 % of it."""
 
     send_timeout: float | None = 30.0
-    """Seconds that one send may take before the client is given up."""
+    """Seconds that one send may take before the client is given up, and that the body of its request may take."""
 
     max_lifetime: float | None = None
     """Seconds after which the stream ends, at a random 80 to 100 % of it; the client then comes back."""
@@ -95,8 +96,8 @@ class SSEEndpoint(HTTPEndpoint):
     authorize_interval: float | None = None
     """Seconds after which :meth:`authorize` is asked again while the stream is open."""
 
-    headers: Mapping[str, str] = {}
-    """Response headers; they win over the defaults."""
+    headers: Mapping[str, str] = MappingProxyType({})
+    """Response headers; they win over the defaults. Set others on the instance as a whole, not one by one."""
 
     sep: str = "\r\n"
     """The line end of the stream, CR LF, LF or CR."""
@@ -111,6 +112,9 @@ class SSEEndpoint(HTTPEndpoint):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if isinstance(cls.headers, dict):
+            # One client's must not become another's.
+            cls.headers = MappingProxyType(cls.headers.copy())
         cls._sse_configuration = Configuration.of_class(cls, SSEEndpoint)
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:

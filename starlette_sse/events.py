@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from difflib import get_close_matches
 from typing import Any, Self
 
 from starlette_sse.exceptions import InvalidEventError
@@ -241,9 +242,13 @@ def as_frame(item: Any, sep: str | None = None, event_class: type[ServerSentEven
 def from_mapping(fields: Mapping[Any, Any], event_class: type[ServerSentEvent]) -> ServerSentEvent:
     """Return the event whose parameters ``fields`` holds by name."""
     if not KNOWN.issuperset(fields):
-        unknown = next(name for name in fields if name not in KNOWN)
+        # A key that is not like any field is the data's, and this is logged.
+        other = "another key"
+        for name in fields:
+            if name not in KNOWN and (like := get_close_matches(str(name).lower(), PARAMETERS, 1)):
+                other = f"{name!r} (did you mean {like[0]}?)"
         raise InvalidEventError(
-            f"a mapping holds the fields of an event, and {unknown!r} is none of them ({', '.join(PARAMETERS)}); "
+            f"a mapping holds the fields of an event ({', '.join(PARAMETERS)}), and this one has {other}; "
             "if the mapping is the data, write ServerSentEvent(data=...)"
         )
     return event_class(**fields)
@@ -256,6 +261,11 @@ def parameters(event: ServerSentEvent) -> dict[str, Any]:
 
 def json_text(event: ServerSentEvent, value: Any) -> str:
     """Return the JSON text that ``event``'s class makes of ``value``."""
+    if type(value).__name__ == ServerSentEvent.__name__:
+        # Another library's may be a model, which would become the data.
+        raise InvalidEventError(
+            f"data is an event of the module {type(value).__module__}; import ServerSentEvent from starlette_sse"
+        )
     try:
         text = event.dumps(value)
         return text if isinstance(text, str) else str(text, "utf-8")
@@ -271,8 +281,8 @@ def remedy(event: ServerSentEvent, value: Any, error: Exception) -> str:
         if inspect.iscoroutine(value):
             value.close()
         return "it has to be awaited first"
-    if type(value).__name__ == ServerSentEvent.__name__:
-        return f"it is an event of the module {type(value).__module__}; import ServerSentEvent from starlette_sse"
+    if isinstance(value, Collection) and any(isinstance(item, ServerSentEvent) for item in value):
+        return "it holds events; yield them one by one"
     return (
         f"{error}; give a str, or convert what JSON does not know (bytes by .decode(), NaN to None), "
         f"or override dumps in a subclass of {type(event).__name__}"

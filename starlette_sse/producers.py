@@ -13,7 +13,7 @@ from typing import Any
 from starlette_sse.eventloop import EventLoop, Shelter
 from starlette_sse.writers import FrameWriter
 
-__all__ = ["Producer", "bare"]
+__all__ = ["Producer", "bare", "foreign_cancellation"]
 
 #: Seconds that one iterator may keep the event loop to itself by never waiting.
 LONGEST_TURN = 0.002
@@ -175,6 +175,9 @@ class Producer:
         if self._phase is Phase.DELIVERING and frame is not None and isinstance(error, Exception):
             # The traceback of what cannot be encoded begins behind the generator.
             error.add_note(f'The yield of it: File "{frame.f_code.co_filename}", line {frame.f_lineno}')
+        if isinstance(error, self._loop.cancelled) and not self._stopping and not self._loop.is_cancelled():
+            # Else a stream that broke off would look like one that has come to its end.
+            error = foreign_cancellation("events", error)
         if not ran_out:
             self.error = genuine(error, self._loop.cancelled) or self.error
 
@@ -197,6 +200,13 @@ class Producer:
 
 def forget(producer: Producer) -> None:
     """Take the place of a callback into an object that ends, so that they don't keep each other."""
+
+
+def foreign_cancellation(during: str, error: BaseException) -> Exception:
+    """Return what is raised for a cancellation that was not meant for who gets it."""
+    foreign = RuntimeError(f"what {during} waited for was cancelled, and not the stream")
+    foreign.__cause__ = error
+    return foreign
 
 
 def genuine(error: BaseException, cancelled: type[BaseException]) -> BaseException | None:

@@ -253,7 +253,10 @@ class ResponseHooks:
         stream = self._response._stream  # noqa: SLF001
         handler = self._response.client_close_handler_callable
         if handler is not None:
-            await handler(stream.disconnect if stream and stream.disconnect else self._disconnect)
+            called: Any = handler(stream.disconnect if stream and stream.disconnect else self._disconnect)
+            # Written as a plain function it has done its work.
+            if inspect.isawaitable(called):
+                await called
 
 
 def check_number(name: str, value: object) -> None:

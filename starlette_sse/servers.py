@@ -17,6 +17,9 @@ WRAPPERS = frozenset(
     }
 )
 
+#: How many middlewares are looked through.
+MOST_WRAPPERS = 64
+
 
 def is_uvicorns(function: Receive | Send) -> bool:
     """Tell whether ``receive`` or ``send`` is uvicorn's own, which waits for one asyncio future at a time.
@@ -29,22 +32,31 @@ def is_uvicorns(function: Receive | Send) -> bool:
 def plain_send(send: Send) -> Send | None:
     """Return uvicorn's own ``send`` if nothing stands before it but what every Starlette app has; else None."""
     while isinstance(send, FunctionType) and (send.__module__, send.__qualname__) in WRAPPERS:
-        send = wrapped_by(send)
+        send = wrapped_by(send, "send")
     return send if is_uvicorns(send) else None
 
 
-def wrapped_by(wrapper: FunctionType) -> Any:
-    """Return the ``send`` that a wrapper calls."""
-    names = wrapper.__code__.co_freevars
-    return wrapper.__closure__[names.index("send")].cell_contents if wrapper.__closure__ and "send" in names else None
+def wrapped_by(wrapper: Any, name: str) -> Any:
+    """Return what a function that was defined around another one calls by ``name``."""
+    cells = getattr(wrapper, "__closure__", None) or ()
+    names = wrapper.__code__.co_freevars if cells else ()
+    return cells[names.index(name)].cell_contents if name in names else None
 
 
 def abort_connection(receive: Receive) -> None:
     """Free a connection whose client reads nothing, on uvicorn; elsewhere do nothing.
 
     Uvicorn closes the transport when the app returns, and a transport that is closed waits until its buffer is
-    read: the connection would stay, and hold up the server's shutdown, for as long as the client likes.
+    read: the connection would stay, and hold up the server's shutdown, for as long as the client likes. Middleware
+    that wraps ``receive`` is looked through as far as it calls the one that it wraps by a usual name.
     """
-    abort = getattr(getattr(getattr(receive, "__self__", None), "transport", None), "abort", None)
-    if callable(abort):
-        abort()
+    wrapper: Any = receive
+    for _ in range(MOST_WRAPPERS):
+        owner = getattr(wrapper, "__self__", None)
+        abort = getattr(getattr(owner, "transport", None), "abort", None)
+        if callable(abort):
+            abort()
+            return
+        wrapper = wrapped_by(wrapper, "receive") if owner is None else getattr(owner, "_receive", None)
+        if wrapper is None:
+            return

@@ -18,16 +18,16 @@ from starlette.types import Message, Receive, Send
 from starlette_sse.deadlines import Deadlines, Due, StreamSettings
 from starlette_sse.draining import Domain
 from starlette_sse.endings import Steps
-from starlette_sse.eventloop import Alarm, current_event_loop
+from starlette_sse.eventloop import Alarm, Tasks, current_event_loop
 from starlette_sse.exceptions import SlowReaderError
 from starlette_sse.listeners import listen
 from starlette_sse.observers import CloseReason, Observer, StreamIdentity, listening, tell
 from starlette_sse.owners import StreamOwner
-from starlette_sse.producers import Producer, bare
+from starlette_sse.producers import Producer, bare, foreign_cancellation
 from starlette_sse.servers import abort_connection
 from starlette_sse.sources import FrameSource, NoFrames
 from starlette_sse.sprints import Sprint
-from starlette_sse.writers import FrameWriter
+from starlette_sse.writers import GONE, FrameWriter
 
 __all__ = ["Stream"]
 
@@ -36,9 +36,6 @@ ABRUPT = frozenset({CloseReason.CLIENT_GONE, CloseReason.SEND_TIMEOUT, CloseReas
 
 #: The events ended by themselves: what was sent of them may still be on its way to a slow client.
 UNHURRIED = frozenset({CloseReason.FINISHED, CloseReason.ERROR})
-
-#: What servers and middleware raise from ``send`` when the client has gone; uvloop has RuntimeError.
-GONE = (OSError, RuntimeError, anyio.BrokenResourceError, anyio.ClosedResourceError)
 
 
 def forget(_: object) -> None:
@@ -49,9 +46,11 @@ class Stream:
     """One client's stream, from the opening to the cleanup."""
 
     __slots__ = (
+        "_authorizing",
         "_awaited_ping",
         "_chores",
         "_companion",
+        "_cut",
         "_deadlines",
         "_domain",
         "_encode",
@@ -109,9 +108,10 @@ class Stream:
         self._interruption = self._loop.interruption()
         self._listener: Alarm | None = None
         self._companion: Alarm | None = None
+        self._authorizing: Alarm | None = None
         self._chores: set[Due] | None = None
         self._awaited_ping: Awaitable[bytes] | None = None
-        self._opened = self._stalled = self._told = self._hurried = False
+        self._opened = self._stalled = self._told = self._cut = self._hurried = False
         self._goodbye: anyio.CancelScope | None = None
         self._reason: CloseReason | None = None
         self._error: BaseException | None = None
@@ -228,7 +228,7 @@ class Stream:
                             except SlowReaderError as exc:
                                 self.end(CloseReason.SLOW_READER, exc)
                                 break
-                            await self._pass_on(frame)
+                            await self._pass_on(frame, tasks)
                             del frame
                 except BaseException as exc:  # noqa: BLE001 - raised again after the cleanup
                     self._fail(exc)
@@ -243,7 +243,7 @@ class Stream:
         if self._interrupted is not None:
             await self._let_others_clean_up()
             raise self._interrupted
-        if self._reason is CloseReason.ERROR and self._error is not None and not self._told:
+        if self._error is not None and (self._cut or (self._reason is CloseReason.ERROR and not self._told)):
             raise self._error
 
     def _produce(self, events: AsyncIterator[Any]) -> Producer:
@@ -273,7 +273,7 @@ class Stream:
             # A method of whatever object: a partial is four times as large.
             self._source.notify(MethodType(Sprint.of(self._loop).add, self))
 
-    async def _pass_on(self, frame: bytes | None) -> None:
+    async def _pass_on(self, frame: bytes | None, tasks: Tasks) -> None:
         """Send what the source has brought, and do what is due."""
         if self._reason in ABRUPT:
             return
@@ -283,7 +283,7 @@ class Stream:
             if self._watched:
                 self._tell_sent(len(frame))
         if self._chores:
-            await self._do_chores(self._chores)
+            await self._do_chores(self._chores, tasks)
 
     def sprint(self) -> None:
         """Send the frames that are ready without waking the stream's task, which takes over where that won't do."""
@@ -305,11 +305,15 @@ class Stream:
         try:
             await companion()
         except Exception as exc:  # noqa: BLE001 - raised by run, or reported
-            error = bare(exc)
+            error = bare(exc) or exc
             if self._reason is None:
-                self.end(CloseReason.ERROR, error)
-            elif error is not None:
+                self._fail(error, "data_sender_callable")
+            else:
                 self._report(error, "data_sender_callable")
+        except self._loop.cancelled as exc:
+            if self._loop.is_cancelled():
+                raise
+            self._fail(foreign_cancellation("data_sender_callable", exc), "data_sender_callable")
 
     def _tell_sent(self, size: int) -> None:
         tell(self._observers, "sent", self, size)
@@ -336,6 +340,9 @@ class Stream:
             self.end(CloseReason.SEND_TIMEOUT)
         elif due is Due.LIFETIME:
             self.end(CloseReason.LIFETIME)
+        elif due is Due.AUTHORIZE and self._authorizing is not None:
+            # Whoever cannot be asked is not let in.
+            self._fail(TimeoutError("authorize gave no answer within authorize_interval"), "authorize")
         elif due is not Due.PING or not self._ping_now():
             self._chores = {due} | (self._chores or set())
             self._source.wake()
@@ -347,16 +354,27 @@ class Stream:
             self._stalled = True
             self._interruption.interrupt()
 
-    async def _do_chores(self, chores: set[Due]) -> None:
+    async def _do_chores(self, chores: set[Due], tasks: Tasks) -> None:
         self._chores = None
         if Due.AUTHORIZE in chores:
-            try:
-                await self._owner.reauthorize()
-            except HTTPException as exc:
-                self.end(CloseReason.UNAUTHORIZED, exc)
+            # Beside the stream, which goes on meanwhile.
             self._deadlines.authorized()
+            self._authorizing = tasks.start(self._authorize)
         if Due.PING in chores:
             await self._ping()
+
+    async def _authorize(self) -> None:
+        try:
+            await self._owner.reauthorize()
+        except HTTPException as exc:
+            self.end(CloseReason.UNAUTHORIZED, exc)
+        except Exception as exc:  # noqa: BLE001 - it ends the stream
+            self._fail(exc, "authorize")
+        except self._loop.cancelled as exc:
+            if self._loop.is_cancelled():
+                raise
+            self._fail(foreign_cancellation("authorize", exc), "authorize")
+        self._authorizing = None
 
     def _ping_now(self) -> bool:
         """Ping without waking the stream's task, and tell whether that was possible."""
@@ -417,10 +435,10 @@ class Stream:
 
     async def _wind_up(self) -> None:
         self._deadlines.stop()
-        for beside in (self._companion, self._listener):
+        for beside in (self._companion, self._listener, self._authorizing):
             if beside is not None:
                 beside.cancel()
-        self._companion = self._listener = None
+        self._companion = self._listener = self._authorizing = None
         if self._producer is not None:
             self._producer.stop()
         reason, steps = self._reason or CloseReason.FINISHED, Steps(self._loop, self._report)
@@ -452,6 +470,7 @@ class Stream:
         await self._writer.turn()
         frame = await self._last_frame(self._reason or CloseReason.FINISHED)
         if frame is None:
+            self._cut = True
             self._writer.end()
         else:
             await self._writer.write(frame, more=False)

@@ -8,8 +8,9 @@ from functools import partial
 from typing import Any
 
 import anyio
+from anyio import to_thread
 from anyio.lowlevel import checkpoint
-from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Scope
@@ -25,6 +26,9 @@ from starlette_sse.sources import FrameSource
 from starlette_sse.streams import Stream
 
 __all__ = ["Answer", "Visit", "call_hook"]
+
+#: Hooks that have a time limit, which a plain function in its thread would outlast.
+ABANDONED = frozenset({"authorize", "on_disconnect", "on_error", "on_drain"})
 
 Answer = Callable[[], Awaitable[object]]
 """What is left to do for a request."""
@@ -77,9 +81,12 @@ class Visit:
             if has_body(request.scope):
                 # While the stream runs only its listener may receive, so hooks find the body read.
                 try:
-                    await request.body()
+                    with anyio.fail_after(endpoint.send_timeout):
+                        await request.body()
                 except ClientDisconnect:
                     return checkpoint
+                except TimeoutError:
+                    raise HTTPException(408, "the request's body did not come in time") from None
             response = await self._call("on_connect") if self._has("on_connect") else None
             if response is None:
                 return await self._prepare_stream(domain, subscribe)
@@ -96,8 +103,9 @@ class Visit:
         answer = await self._call("authorize") if self._has("authorize") else None
         if answer is not None:
             # Who returns False means no, and would have let everybody in.
+            told = answer if isinstance(answer, bool) else type(answer).__name__
             raise ConfigurationError(
-                f"{self._name}.authorize must raise HTTPException to refuse, or return None; not {answer!r}"
+                f"{self._name}.authorize must raise HTTPException to refuse, or return None; not {told}"
             )
 
     def close(self) -> None:
@@ -229,7 +237,7 @@ async def call_hook(endpoint: Any, configuration: Configuration, hook: str, requ
     function = getattr(endpoint, hook)
     if hook not in configuration.sync_hooks:
         return await function(request, *args)
-    result = await run_in_threadpool(function, request, *args)
+    result = await to_thread.run_sync(partial(function, request, *args), abandon_on_cancel=hook in ABANDONED)
     # A plain function may have been written around a coroutine function.
     return await result if inspect.isawaitable(result) else result
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import anyio
 from starlette.types import Message, Send
 
 from starlette_sse.driving import Resumed
 from starlette_sse.eventloop import EventLoop, Waiter
 from starlette_sse.servers import plain_send
 
-__all__ = ["FrameWriter"]
+__all__ = ["GONE", "FrameWriter"]
+
+#: What servers and middleware raise from ``send`` when the client has gone; uvloop has RuntimeError.
+GONE = (OSError, RuntimeError, anyio.BrokenResourceError, anyio.ClosedResourceError)
 
 
 class FrameWriter:
@@ -68,7 +72,7 @@ class FrameWriter:
                 self._opening = opening
             elif opening:
                 await self.send({"type": "http.response.body", "body": opening, "more_body": True})
-        except OSError as exc:
+        except GONE as exc:
             self.on_gone(exc)
         finally:
             self.last_write = self._time()

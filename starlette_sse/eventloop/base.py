@@ -122,6 +122,13 @@ class EventLoop(ABC):
         """Return the running task."""
 
     @abstractmethod
+    def is_cancelled(self) -> bool:
+        """Tell whether the running task itself was asked to end, if it gets a cancellation.
+
+        On asyncio awaiting what somebody else has cancelled raises the same exception.
+        """
+
+    @abstractmethod
     def reaches(self, task: Any, cancel: Callable[[], object]) -> bool:
         """Call ``cancel()`` and tell whether it raised a cancellation where ``task`` waits."""
 

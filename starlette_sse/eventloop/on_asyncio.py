@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import Context
 from types import TracebackType
 from typing import Any, Self
 
@@ -52,7 +53,7 @@ class AsyncioTasks:
 
     def start(self, function: Callable[[], Coroutine[Any, Any, None]]) -> Alarm:
         task = self._loop.create_task(function())
-        self._tasks = (*self._tasks, task)
+        self._tasks = (*(each for each in self._tasks if not each.done()), task)
         return task
 
     async def __aenter__(self) -> Self:
@@ -120,6 +121,8 @@ class AsyncioEventLoop(EventLoop):
         super().__init__()
         self._loop = loop
         self._turn: float | None = None
+        # Who calls soon is not to lend its context variables to those who are called.
+        self._context = Context()
         # Asyncio's own clock is a function around this one, and every send asks.
         plain = type(loop).time is asyncio.BaseEventLoop.time
         self.time = time.monotonic if plain else loop.time  # type: ignore[method-assign]
@@ -131,7 +134,7 @@ class AsyncioEventLoop(EventLoop):
         return self._loop.call_at(when, callback)
 
     def call_soon(self, callback: Callable[[], object]) -> None:
-        self._loop.call_soon(callback)
+        self._loop.call_soon(callback, context=self._context)
 
     def call_soon_threadsafe(self, callback: Callable[[], object]) -> None:
         self._loop.call_soon_threadsafe(callback)
@@ -160,6 +163,10 @@ class AsyncioEventLoop(EventLoop):
 
     def current_task(self) -> object:
         return asyncio.current_task()
+
+    def is_cancelled(self) -> bool:
+        task = asyncio.current_task()
+        return task is not None and bool(task.cancelling())
 
     def reaches(self, task: Any, cancel: Callable[[], object]) -> bool:
         before = task.cancelling()

@@ -191,6 +191,9 @@ class TrioEventLoop(EventLoop):
     def current_task(self) -> object:
         return trio.lowlevel.current_task()
 
+    def is_cancelled(self) -> bool:
+        return True
+
     def reaches(self, task: Any, cancel: Callable[[], object]) -> bool:
         # A task that waits for the children of its nursery is not woken itself: they are.
         watch = ScheduledWatch()

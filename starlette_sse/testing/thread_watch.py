@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import anyio.to_thread
 
-from starlette_sse.iterators import threads_of_iterators
+from starlette_sse.iterators import threads_of_closing, threads_of_iterators
 
 __all__ = ["PATIENCE", "ThreadWatch"]
 
@@ -24,7 +24,8 @@ class ThreadWatch:
 
     def learn(self) -> None:
         """Find the limiters of the event loop; to be called in a task of it."""
-        self._limiters = (anyio.to_thread.current_default_thread_limiter(), threads_of_iterators())
+        default = anyio.to_thread.current_default_thread_limiter()
+        self._limiters = (default, threads_of_iterators(), threads_of_closing())
 
     def are_awaited(self) -> bool:
         """Tell whether a thread is at work that was not given up."""

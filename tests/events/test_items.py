@@ -83,14 +83,23 @@ def test_bytes_are_a_ready_frame(kind: Any) -> None:
 
 @pytest.mark.parametrize(
     ("mapping", "key"),
-    [({"now": 1.5}, "'now'"), ({"data": "x", "Event": "y"}, "'Event'"), ({1: 2}, "1"), ({"": 1}, "''")],
+    [
+        ({"now": 1.5}, "another key"),
+        ({"data": "x", "Event": "y"}, r"'Event' \(did you mean event\?\)"),
+        ({"dta": "x"}, r"'dta' \(did you mean data\?\)"),
+        ({1: 2}, "another key"),
+        ({"": 1, "ann@example.org": 1}, "another key"),
+    ],
 )
 def test_an_unknown_field_is_refused(mapping: dict[Any, Any], key: str) -> None:
-    """A mapping that was meant as data is the commonest mistake, so the error says how to send it."""
+    """A mapping that was meant as data is the commonest mistake, so the error says how to send it.
+
+    It is logged, so it tells no key that is not like a field's name.
+    """
     for item in (mapping, MappingProxyType(mapping)):
-        with pytest.raises(InvalidEventError, match=rf"{key} is none of them .*write ServerSentEvent\(data=\.\.\.\)"):
+        with pytest.raises(InvalidEventError, match=rf"this one has {key}; .*write ServerSentEvent\(data=\.\.\.\)"):
             as_event(item)
-        with pytest.raises(InvalidEventError, match=f"{key} is none of them"):
+        with pytest.raises(InvalidEventError, match=f"this one has {key};"):
             as_frame(item)
 
 

@@ -202,7 +202,7 @@ def test_what_has_to_be_awaited_first_is_told() -> None:
 
 def test_an_event_of_another_library_is_told() -> None:
     """Who moves over and leaves one import behind."""
-    remedy = r"it is an event of the module sse_starlette.event; import ServerSentEvent from starlette_sse"
+    remedy = r"data is an event of the module sse_starlette.event; import ServerSentEvent from starlette_sse"
     with pytest.raises(InvalidEventError, match=remedy):
         as_event(sse_starlette.ServerSentEvent("x"))
 
