@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextvars import ContextVar
+from typing import Any, ClassVar
 
+import anyio
 import pytest
+from starlette.applications import Starlette
 from starlette.requests import Request
+from starlette.routing import Route
 
-from starlette_sse import Broker, ChannelEndpoint, CloseReason, ServerSentEvent
+from starlette_sse import Broker, ChannelEndpoint, CloseReason, ServerSentEvent, SSEEndpoint
+from starlette_sse.iterators import threads_of_iterators
+from starlette_sse.testing import SSETestClient, capture_logs
 from tests.streams.apps import Noting, serve
 
 pytestmark = pytest.mark.anyio
@@ -83,3 +89,169 @@ async def test_a_snapshot_may_be_a_plain_function() -> None:
         await stream.expect("('A', 1)")
     assert len(threads) == 1
     assert threads[0] is not threading.main_thread()
+
+
+class Blocked(SSEEndpoint):
+    """Each of its generators keeps its thread until it is released."""
+
+    observers = ()
+    cleanup_timeout = 0.05
+    released: ClassVar[threading.Event]
+    entered: ClassVar[list[threading.Thread]]
+    closed: ClassVar[list[threading.Thread]]
+
+    def events(self, request: Request) -> Iterator[Any]:
+        try:
+            yield "first"
+            self.entered.append(threading.current_thread())
+            self.released.wait(30)
+            yield "second"
+        finally:
+            self.closed.append(threading.current_thread())
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    with anyio.fail_after(20):
+        while not condition():
+            await anyio.sleep(0.001)
+
+
+async def test_a_thread_that_is_stuck_counts_until_it_ends(caplog: pytest.LogCaptureFixture) -> None:
+    """Who leaves does not free it, so there are never more than the limit; that streams wait is logged, once."""
+
+    class Stuck(Blocked):
+        released, entered, closed = threading.Event(), [], []
+
+    async with serve(Stuck) as client:
+        limiter = threads_of_iterators()
+        limiter.total_tokens = 3
+        try:
+            for number in range(3):
+                async with client.stream("/") as stream:
+                    await stream.expect("first")
+                    await until(lambda: len(Stuck.entered) == number + 1)  # noqa: B023
+            assert limiter.borrowed_tokens == 3
+            assert not caplog.records
+            async with client.stream("/") as stream:
+                assert (await stream.next_comment()).text == "open"
+            async with client.stream("/") as stream:
+                assert (await stream.next_comment()).text == "open"
+            assert limiter.borrowed_tokens == 3
+            assert len([record for record in caplog.records if "further streams wait" in record.getMessage()]) == 1
+        finally:
+            Stuck.released.set()
+        await until(lambda: len(Stuck.closed) == 3)
+        # The thread that was stuck has closed its iterator itself.
+        assert set(Stuck.closed) == set(Stuck.entered)
+        await until(lambda: limiter.borrowed_tokens == 0)
+        async with client.stream("/") as stream:
+            await stream.expect("first", "second")
+
+
+async def test_a_stream_is_closed_though_all_threads_are_stuck() -> None:
+    """The ``finally`` of a generator does not wait for those of others."""
+
+    class Stuck(Blocked):
+        released, entered, closed = threading.Event(), [], []
+
+    class Polite(Blocked):
+        released, entered, closed = threading.Event(), [], []
+        cleanup_timeout = 20.0
+
+        def events(self, request: Request) -> Iterator[Any]:
+            try:
+                for _ in range(1000):
+                    yield "x" * 100_000
+            finally:
+                self.closed.append(threading.current_thread())
+
+    routes = [Route("/stuck", Stuck), Route("/polite", Polite)]
+    async with SSETestClient(Starlette(routes=routes)) as client:
+        limiter = threads_of_iterators()
+        limiter.total_tokens = 1
+        try:
+            async with client.stream("/polite") as polite:
+                # The client reads no further, so that the generator is between two steps.
+                await polite.next_event()
+                async with client.stream("/stuck") as stream:
+                    await stream.expect("first")
+                    await until(lambda: len(Stuck.entered) == 1)
+            assert len(Polite.closed) == 1
+        finally:
+            Stuck.released.set()
+        await until(lambda: limiter.borrowed_tokens == 0)
+
+
+async def test_what_a_step_raises_that_was_left_is_reported() -> None:
+    """Nobody waits for it, and somebody has to know."""
+    released = threading.Event()
+    entered = threading.Event()
+
+    class Late(SSEEndpoint):
+        cleanup_timeout = 20.0
+
+        def events(self, request: Request) -> Iterator[Any]:
+            yield "first"
+            entered.set()
+            released.wait(30)
+            raise ValueError("too late")
+
+    with capture_logs() as logs:
+        async with serve(Late) as client:
+            async with client.stream("/") as stream:
+                await stream.expect("first")
+                await until(entered.is_set)
+                threading.Timer(0.05, released.set).start()
+    assert [entry["error"] for entry in logs.named("stream.failed")] == ["ValueError('too late')"]
+
+
+async def test_a_plain_generator_has_one_context() -> None:
+    """What one step has set is there in the next, and can be reset in its ``finally``."""
+    variable: ContextVar[str] = ContextVar("variable", default="none")
+    notes = []
+
+    class Bound(SSEEndpoint):
+        observers = ()
+
+        def events(self, request: Request) -> Iterator[Any]:
+            token = variable.set("mine")
+            try:
+                yield variable.get()
+                yield variable.get()
+            finally:
+                variable.reset(token)
+                notes.append(variable.get())
+
+    async with serve(Bound) as client, client.stream("/") as stream:
+        await stream.expect("mine", "mine")
+        await stream.closed()
+    assert notes == ["none"]
+    assert variable.get() == "none"
+
+
+async def test_a_plain_on_disconnect_is_cut_by_its_time_limit() -> None:
+    """Its thread goes on, and holds no place and no shutdown."""
+    released, begun = threading.Event(), threading.Event()
+
+    class Slow(SSEEndpoint):
+        cleanup_timeout = 0.05
+        max_connections = 1
+
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            yield "first"
+
+        def on_disconnect(self, request: Request, reason: CloseReason) -> None:
+            begun.set()
+            released.wait(30)
+
+    with capture_logs() as logs:
+        async with serve(Slow) as client:
+            try:
+                for _ in range(2):
+                    async with client.stream("/") as stream:
+                        await stream.expect("first")
+                        await stream.closed()
+            finally:
+                released.set()
+    assert begun.is_set()
+    assert [entry["during"] for entry in logs.named("stream.failed")] == ["on_disconnect"] * 2

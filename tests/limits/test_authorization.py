@@ -169,3 +169,121 @@ async def test_tokens_are_not_logged() -> None:
     reasons = {entry.get("reason") for entry in logs if entry["event"] == "stream.closed"}
     assert reasons == {"client_gone", "error", "unauthorized"}
     assert TOKEN not in repr(list(logs))
+
+
+class Hanging(Guarded):
+    """Answers the first time, and never again."""
+
+    valid, ends, rooms = {TOKEN}, [], []
+    asked: ClassVar[int] = 0
+
+    async def authorize(self, request: Request) -> None:
+        type(self).asked += 1
+        if self.asked > 1:
+            await anyio.sleep_forever()
+
+
+@pytest.mark.parametrize("kind", [Ticks, Rooms])
+async def test_an_authorization_that_gives_no_answer_ends_the_stream(kind: type[Guarded]) -> None:
+    """Within an interval, and the stream goes on until then: whoever cannot be asked is not let in."""
+
+    class Hung(Hanging, kind):  # type: ignore[valid-type,misc]
+        valid, ends, rooms = {TOKEN}, [], ["open"]
+        asked = 0
+
+    app = Starlette(routes=[Route("/", Hung)], lifespan=lifespan)
+    async with SSETestClient(app, timeout=100) as client, client.stream(f"/?token={TOKEN}") as stream:
+        began = (await stream.next_comment()).time
+        await anyio.sleep_until(began + INTERVAL + 2.5)
+        if kind is Rooms:
+            await Rooms.broker.publish("open", "news")
+            await stream.expect("news")
+        event = await stream.next_event()
+        while event.event != "stream-error":
+            assert event.time < began + 2 * INTERVAL
+            event = await stream.next_event()
+        assert event.time == pytest.approx(began + 2 * INTERVAL)
+        assert await stream.closed() is Ending.FINISHED
+    assert [reason for _, reason in Hung.ends] == [CloseReason.ERROR]
+
+
+async def test_an_error_of_a_later_authorization_ends_the_stream() -> None:
+    """Its place in the log is its own."""
+
+    class Failing(Guarded):
+        valid, ends, rooms = {TOKEN}, [], []
+        observers = SSEEndpoint.observers
+        asked: ClassVar[int] = 0
+
+        async def authorize(self, request: Request) -> None:
+            type(self).asked += 1
+            if self.asked > 1:
+                raise ConnectionError("the database is away")
+
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            yield "first"
+            await anyio.sleep_forever()
+
+    app = Starlette(routes=[Route("/", Failing)], lifespan=lifespan)
+    with capture_logs() as logs:
+        async with SSETestClient(app, timeout=100) as client, client.stream("/") as stream:
+            await stream.expect("first")
+            assert (await stream.next_event()).event == "stream-error"
+    assert logs.named("stream.failed")[0]["during"] == "authorize"
+    assert [reason for _, reason in Failing.ends] == [CloseReason.ERROR]
+
+
+async def test_an_answer_that_is_no_answer_is_not_logged() -> None:
+    """Who returns the user instead of nothing finds no token in the log."""
+
+    class Returning(Guarded):
+        valid, ends, rooms = {TOKEN}, [], []
+        observers = SSEEndpoint.observers
+        asked: ClassVar[int] = 0
+
+        async def authorize(self, request: Request) -> Any:
+            type(self).asked += 1
+            return None if self.asked == 1 else {"token": TOKEN}
+
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            yield "first"
+            await anyio.sleep_forever()
+
+    app = Starlette(routes=[Route("/", Returning)], lifespan=lifespan)
+    with capture_logs() as logs:
+        async with SSETestClient(app, timeout=100) as client, client.stream("/") as stream:
+            await stream.expect("first")
+            assert (await stream.next_event()).event == "stream-error"
+    assert "or return None; not dict" in logs.named("stream.failed")[0]["error"]
+    assert TOKEN not in repr(logs)
+
+
+async def test_a_refusal_that_is_not_told_propagates() -> None:
+    """``on_error`` returns None: the body is cut, and the server sees why."""
+
+    class Silent(Guarded):
+        valid, ends, rooms = {TOKEN}, [], []
+
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            yield "first"
+            await anyio.sleep_forever()
+
+        async def on_error(self, request: Request, error: BaseException) -> None:
+            return None
+
+    raised = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await Silent(scope, receive, send)
+        except HTTPException as exc:
+            raised.append(exc.status_code)
+
+    async with SSETestClient(app, timeout=100, lifespan=False) as client:
+        async with client.stream(f"/?token={TOKEN}") as stream:
+            await stream.expect("first")
+            Silent.valid.clear()
+            assert await stream.closed() is Ending.CUT
+    Silent.valid.add(TOKEN)
+    assert raised == [401]
+    assert [reason for _, reason in Silent.ends] == [CloseReason.UNAUTHORIZED]

@@ -42,7 +42,7 @@ async def test_streams_that_open_together_do_not_ping_together(events: int) -> N
                 await anyio.sleep(5)
             await anyio.sleep_forever()
 
-    first = set()
+    first: set[float] = set()
 
     async def visit() -> None:
         async with client.stream("/") as stream:

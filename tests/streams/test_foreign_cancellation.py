@@ -1,0 +1,124 @@
+"""What a stream waits for may be cancelled by somebody else, which asyncio tells by the exception of its own end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import anyio
+import pytest
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.routing import Route
+
+from starlette_sse import CloseReason, EventSourceResponse, SSEEndpoint
+from starlette_sse.testing import Ending, SSETestClient, capture_logs, virtual_backend
+from tests.streams.apps import Noting, serve
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    return virtual_backend("asyncio")
+
+
+async def wait_in_vain() -> None:
+    """Await a task that somebody cancels."""
+    task = asyncio.create_task(asyncio.sleep(100))
+    asyncio.get_running_loop().call_later(1, task.cancel)
+    await task
+
+
+async def test_a_generator_that_it_breaks_off_has_failed() -> None:
+    """The client gets the error event, and the log the reason: nothing looks like the end of the events."""
+
+    class Broken(Noting):
+        observers = SSEEndpoint.observers
+
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            yield "one"
+            await wait_in_vain()
+            yield "two"
+
+    with capture_logs() as logs:
+        async with serve(Broken) as client, client.stream("/") as stream:
+            await stream.expect("one")
+            assert (await stream.next_event()).event == "stream-error"
+            await stream.closed()
+    assert Broken.notes[-1] is CloseReason.ERROR
+    assert "what events waited for was cancelled" in logs.named("stream.failed")[0]["error"]
+
+
+async def test_a_response_that_it_breaks_off_is_cut() -> None:
+    """Whoever awaits it gets the error."""
+
+    async def content() -> AsyncIterator[str]:
+        yield "one"
+        await wait_in_vain()
+
+    async def endpoint(request: Request) -> EventSourceResponse:
+        return EventSourceResponse(content())
+
+    app = Starlette(routes=[Route("/", endpoint)])
+    with pytest.raises(RuntimeError, match="what events waited for was cancelled"):
+        async with SSETestClient(app) as client, client.stream("/") as stream:
+            await stream.expect("one")
+            assert await stream.closed() is Ending.CUT
+
+
+async def test_a_data_sender_that_it_breaks_off_ends_the_stream() -> None:
+    """Else the stream would wait for ever for what nobody sends."""
+
+    async def content() -> AsyncIterator[str]:
+        yield "one"
+        await anyio.sleep_forever()
+
+    async def endpoint(request: Request) -> EventSourceResponse:
+        return EventSourceResponse(content(), data_sender_callable=wait_in_vain)
+
+    app = Starlette(routes=[Route("/", endpoint)])
+    with pytest.raises(RuntimeError, match="what data_sender_callable waited for was cancelled"):
+        async with SSETestClient(app) as client, client.stream("/") as stream:
+            await stream.expect("one")
+            await stream.closed()
+
+
+async def test_an_authorization_that_it_breaks_off_ends_the_stream() -> None:
+    """Whoever cannot be asked is not let in."""
+
+    class Guarded(Noting):
+        authorize_interval = 5.0
+        asked = 0
+
+        async def authorize(self, request: Request) -> None:
+            self.asked += 1
+            if self.asked > 1:
+                await wait_in_vain()
+                raise HTTPException(401)
+
+    async with serve(Guarded) as client, client.stream("/") as stream:
+        await stream.expect("first")
+        assert (await stream.next_event()).event == "stream-error"
+    assert CloseReason.ERROR in Guarded.notes
+
+
+async def test_a_server_that_cancels_is_no_failure() -> None:
+    """The same exception then means what it says."""
+
+    class Endless(Noting): ...
+
+    async with serve(Endless) as client:
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+
+        async def send(message: Any) -> None: ...
+
+        task = asyncio.create_task(Endless(scope, anyio.sleep_forever, send).dispatch())  # type: ignore[arg-type]
+        await asyncio.sleep(10)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert client.state
+    assert Endless.notes[-1] is CloseReason.CANCELLED
