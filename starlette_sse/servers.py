@@ -37,10 +37,12 @@ def plain_send(send: Send) -> Send | None:
 
 
 def wrapped_by(wrapper: Any, name: str) -> Any:
-    """Return what a function that was defined around another one calls by ``name``."""
+    """Return what a function that was defined around another one calls by ``name``, or one that ends with it."""
     cells = getattr(wrapper, "__closure__", None) or ()
-    names = wrapper.__code__.co_freevars if cells else ()
-    return cells[names.index(name)].cell_contents if name in names else None
+    for free, cell in zip(wrapper.__code__.co_freevars if cells else (), cells, strict=True):
+        if free.endswith(name):
+            return cell.cell_contents
+    return None
 
 
 def abort_connection(receive: Receive) -> None:
@@ -57,6 +59,7 @@ def abort_connection(receive: Receive) -> None:
         if callable(abort):
             abort()
             return
+        # BaseHTTPMiddleware's function has wrapped_receive, and its request _receive.
         wrapper = wrapped_by(wrapper, "receive") if owner is None else getattr(owner, "_receive", None)
         if wrapper is None:
             return

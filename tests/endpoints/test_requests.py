@@ -294,3 +294,47 @@ async def test_a_response_class_is_no_response() -> None:
     async with serve(Wrong) as client:
         with pytest.raises(ConfigurationError, match=r"Wrong\.on_connect must return None or a Response"):
             await client.stream("/")
+
+
+async def test_a_body_that_does_not_come_holds_no_place_for_long() -> None:
+    """The client is answered 408 after ``send_timeout``, and the next one gets its place."""
+
+    class Patient(Plain):
+        max_connections = 1
+        send_timeout = 7.0
+        methods = ("GET", "POST")
+
+    async def receive() -> Any:
+        await anyio.sleep_forever()
+
+    async def send(message: Any) -> None: ...
+
+    scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "client": ("10.0.0.1", 1)}
+    began = anyio.current_time()
+    with pytest.raises(HTTPException) as caught:
+        await Patient(scope | {"headers": [(b"content-length", b"10")]}, receive, send)
+    assert caught.value.status_code == 408
+    assert anyio.current_time() - began == pytest.approx(7.0)
+    assert Patient.notes == []
+    async with serve(Patient) as client, client.stream("/") as stream:
+        await stream.expect("x")
+
+
+async def test_a_header_of_one_client_is_never_another_s() -> None:
+    """Neither the default nor a class's own headers can be changed in place."""
+
+    class Default(Plain):
+        async def on_connect(self, request: Request) -> None:
+            self.headers["X-User"] = "ann"  # type: ignore[index]
+
+    mine = {"X-App": "board"}
+
+    class Own(Default):
+        headers = mine
+
+    for endpoint in (Default, Own):
+        async with serve(endpoint) as client:
+            with pytest.raises(TypeError, match="does not support item assignment"):
+                await client.stream("/")
+    assert mine == {"X-App": "board"}
+    assert "X-User" not in SSEEndpoint.headers

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import attrs
+import fastapi.sse
 import msgspec
 import orjson
 import pydantic
@@ -261,3 +262,16 @@ def test_a_json_event_quotes_text_too() -> None:
     assert JSONServerSentEvent(None, comment="c").encode() == b": c\r\n\r\n"
     with pytest.raises(InvalidEventError, match="an event needs data"):
         JSONServerSentEvent()
+
+
+def test_an_event_of_another_library_that_is_a_model_is_told_too() -> None:
+    """It would become JSON, and clients would get its fields as the data of an event without a name."""
+    with pytest.raises(InvalidEventError, match=r"data is an event of the module fastapi.sse; import ServerSentEvent"):
+        ServerSentEvent(fastapi.sse.ServerSentEvent(data={"a": 1}, event="tick"))
+
+
+def test_a_list_of_events_is_told() -> None:
+    """They are to be yielded one by one."""
+    for batch in ([ServerSentEvent("a")], (ServerSentEvent("a"), "b")):
+        with pytest.raises(InvalidEventError, match="it holds events; yield them one by one"):
+            ServerSentEvent(batch)

@@ -21,7 +21,7 @@ from starlette_sse import (
     ServerSentEvent,
 )
 from starlette_sse.observers import Observer
-from starlette_sse.testing import Ending, SSETestClient
+from starlette_sse.testing import Ending, SSETestClient, capture_logs
 from tests.responses.exchanges import Exchange, answer
 
 pytestmark = pytest.mark.anyio
@@ -501,3 +501,14 @@ async def test_the_body_iterator_may_be_wrapped(package: ModuleType) -> None:
     response.body_iterator = shouting()
     exchange = await answer(response)
     assert exchange.body == b"data: A\r\n\r\ndata: B\r\n\r\n"
+
+
+async def test_a_close_handler_may_be_a_plain_function() -> None:
+    """It has done its work when it returns."""
+    called: list[Message] = []
+    response = EventSourceResponse(Content()(), client_close_handler_callable=called.append)  # type: ignore[arg-type]
+    with capture_logs() as logs:
+        async with client_of(response) as client, client.stream("/"):
+            pass
+    assert called == [{"type": "http.disconnect"}]
+    assert logs.named("stream.failed") == []

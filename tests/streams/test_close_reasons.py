@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from starlette_sse import CloseReason, SSEEndpoint
-from starlette_sse.testing import Ending
+from starlette_sse.testing import Ending, capture_logs
 from tests.streams.apps import Noting, serve
 
 pytestmark = pytest.mark.anyio
@@ -223,3 +223,27 @@ async def test_a_second_reason_changes_nothing() -> None:
         client.drain()
         stream.disconnect()
     assert Short.notes == ["connected", CloseReason.FINISHED]
+
+
+@pytest.mark.parametrize("sends", [0, 1, 2])
+@pytest.mark.parametrize(
+    "error", [ConnectionResetError, RuntimeError, anyio.BrokenResourceError, anyio.ClosedResourceError]
+)
+async def test_a_client_that_is_gone_at_any_send_is_no_failure(error: type[Exception], sends: int) -> None:
+    """Whatever the server raises from ``send`` then, at the response's start too."""
+
+    class Endless(Noting):
+        observers = SSEEndpoint.observers
+
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        if len(sent) == sends:
+            raise error
+        sent.append(message)
+
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+    with capture_logs() as logs:
+        await Endless(scope, anyio.sleep_forever, send)  # type: ignore[arg-type]
+    assert Endless.notes[-1] is CloseReason.CLIENT_GONE
+    assert logs.named("stream.failed") == []

@@ -5,12 +5,18 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import AsyncIterator, Iterator
+from contextvars import ContextVar
 from typing import Any, ClassVar
 
+import psutil
 import pytest
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from starlette_sse import Broker, ChannelEndpoint, CloseReason, SSEEndpoint, Subscription
+from starlette_sse.observers import Observer, StreamFacts
 from starlette_sse.producers import Producer
 from starlette_sse.streams import Stream
 from starlette_sse.writers import FrameWriter
@@ -48,6 +54,15 @@ class Endless(SSEEndpoint):
 
     async def on_disconnect(self, request: Request, reason: CloseReason) -> None:
         self.reasons.append(reason)
+
+
+def connections_of(port: int) -> list[Any]:
+    """Return the sockets that this process holds open for clients of a port."""
+    return [
+        each
+        for each in psutil.Process().net_connections()
+        if each.laddr.port == port and each.status != psutil.CONN_LISTEN
+    ]
 
 
 async def until(done: Any) -> None:
@@ -146,7 +161,29 @@ async def test_ten_megabytes_arrive_whole(protocol: str) -> None:
         assert many_lines == "y\n" * 5_000_000
 
 
-async def test_a_stalled_reader_is_freed_after_its_send_timeout() -> None:
+class Wrapping:
+    """A middleware as people write them."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def receive_and_look() -> Message:
+            return await receive()
+
+        await self.app(scope, receive_and_look, send)
+
+
+async def pass_on(request: Request, call_next: Any) -> Any:
+    return await call_next(request)
+
+
+@pytest.mark.parametrize(
+    "middleware",
+    [[], [Middleware(Wrapping)], [Middleware(BaseHTTPMiddleware, dispatch=pass_on), Middleware(Wrapping)]],
+    ids=["plain", "wrapped", "BaseHTTPMiddleware"],
+)
+async def test_a_stalled_reader_is_freed_after_its_send_timeout(middleware: list[Middleware]) -> None:
     """The generator cleans up, and the connection does not hold up the server's end."""
 
     class Stalled(Endless):
@@ -160,8 +197,13 @@ async def test_a_stalled_reader_is_freed_after_its_send_timeout() -> None:
                 self.cleaned.append(True)
 
     leftovers = Leftovers()
-    async with serving(Stalled, "httptools") as port, Reader(port, receive_buffer=4096) as reader:
+    async with (
+        serving(Stalled, "httptools", middleware=middleware) as port,
+        Reader(port, receive_buffer=4096) as reader,
+    ):
         await until(lambda: Stalled.reasons)
+        # The client has read nothing, and would not for as long as it likes.
+        await until(lambda: not connections_of(port))
         await reader.end()
     assert Stalled.reasons == [CloseReason.SEND_TIMEOUT]
     assert Stalled.cleaned == [True]
@@ -238,3 +280,27 @@ async def test_streams_that_have_ended_are_freed_without_the_collector(endpoint:
         finally:
             gc.enable()
     assert found == []
+
+
+async def test_who_watches_a_stream_does_not_see_its_publishers_context() -> None:
+    """What one request has bound for its log is not bound for a stream that it publishes to."""
+    bound: ContextVar[str] = ContextVar("bound", default="nothing")
+    seen = []
+
+    class Watch(Observer):
+        def sent(self, stream: StreamFacts, size: int) -> None:
+            seen.append(bound.get())
+
+    class News(ChannelEndpoint):
+        broker = Broker(observers=())
+        channels = ("news",)
+        observers = (Watch(),)
+
+    async def publish() -> None:
+        bound.set("the publisher's")
+        await News.broker.publish("news", "x")
+
+    async with serving(News, "httptools") as port, Reader(port) as reader:
+        await asyncio.create_task(publish())
+        await reader.read(1)
+    assert seen == ["nothing"]
