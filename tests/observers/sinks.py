@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader, Metric
+from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader, Metric, Sum
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
@@ -116,21 +116,22 @@ class OpenTelemetrySink(Sink):
     def read(self) -> dict[str, Values]:
         found = {metric.name: metric for metric in self._metrics()}
         assert found.keys() <= {name for _, name, _, _ in NAMES.values()}
-        shown: dict[str, Values] = {}
-        for short, (_, name, unit, labels) in NAMES.items():
-            shown[short] = {}
-            if name in found:
-                assert (found[name].unit, bool(found[name].description)) == (unit, True)
-                for point in found[name].data.data_points:
-                    attributes = {
-                        key.removeprefix("starlette_sse."): value for key, value in (point.attributes or {}).items()
-                    }
-                    shown[short][values_of(attributes, labels)] = value_of(point)
-        return shown
+        return {
+            short: self._values(found[name], short, unit, labels) if name in found else {}
+            for short, (_, name, unit, labels) in NAMES.items()
+        }
 
     def label_values(self) -> set[str]:
         points = [point for metric in self._metrics() for point in metric.data.data_points]
         return {str(value) for point in points for value in (point.attributes or {}).values()}
+
+    def _values(self, metric: Metric, short: str, unit: str, labels: tuple[str, ...]) -> Values:
+        assert metric.unit == unit
+        assert metric.description
+        if isinstance(metric.data, Sum):
+            assert metric.data.is_monotonic is (short not in {"open", "down"})
+        names = [f"starlette_sse.{label}" for label in labels]
+        return {values_of(point.attributes or {}, names): value_of(point) for point in metric.data.data_points}
 
     def _metrics(self) -> Iterator[Metric]:
         data = self.reader.get_metrics_data()
@@ -140,7 +141,7 @@ class OpenTelemetrySink(Sink):
                 yield from scope.metrics
 
 
-def values_of(labels: Mapping[str, Any], names: Any) -> tuple[str, ...]:
+def values_of(labels: Mapping[str, Any], names: Sequence[str]) -> tuple[str, ...]:
     """Return the labels' values in the order of their names, which must be all that there are."""
     assert set(labels) == set(names)
     return tuple(labels[name] for name in names)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from starlette_sse import CloseReason
-from starlette_sse.metrics import METRICS, Counting
+from starlette_sse.metrics import METRICS, Counting, Metric
 from starlette_sse.observers import StreamIdentity
 from tests.observers.sinks import PrometheusSink, Sink
+from tests.servers.processes import PATIENCE
 
 SCRAPES = 200
 
@@ -123,14 +125,82 @@ def test_event_loops_in_several_threads_may_share_an_observer() -> None:
     assert counting.read(subscriptions) == {(): 8000}
 
 
+def kept_out(observer: Counting) -> bool:
+    """Tell whether another thread would have to wait for this one now."""
+    entered: list[bool] = []
+
+    def knock() -> None:
+        entered.append(observer._lock.acquire(blocking=False))
+        if entered[0]:
+            observer._lock.release()
+
+    thread = threading.Thread(target=knock)
+    thread.start()
+    thread.join()
+    return not entered[0]
+
+
+def test_no_stream_ends_while_a_collection_adds_up(sink: Sink) -> None:
+    """It would be missing in the sum and in what has ended, or in both."""
+    waits: list[bool] = []
+
+    class Asked(Growing):
+        @property
+        def events(self) -> int:
+            waits.append(kept_out(sink.observer))
+            return 1
+
+        @events.setter
+        def events(self, value: int) -> None:
+            """It is always the same."""
+
+    stream = Asked()
+    sink.observer.opened(stream)
+    sink.read()
+    sink.observer.closed(stream, CloseReason.FINISHED, None)
+    assert waits == [True, True]
+    assert not kept_out(sink.observer)
+
+
+def test_nothing_happens_between_two_metrics_of_a_scrape(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prometheus is shown one moment."""
+    sink = PrometheusSink()
+    waits: list[bool] = []
+    read = sink.observer.read
+
+    def reading(metric: Metric) -> Any:
+        waits.append(kept_out(sink.observer))
+        return read(metric)
+
+    monkeypatch.setattr(sink.observer, "read", reading)
+    sink.read()
+    assert waits == [True] * len(METRICS)
+
+
+def test_nothing_happens_while_a_count_goes_up() -> None:
+    """What two threads tell at once is counted twice."""
+    waits: list[bool] = []
+
+    class Reason(str):
+        __slots__ = ()
+
+        def __hash__(self) -> int:
+            waits.append(kept_out(counting))
+            return super().__hash__()
+
+    counting = Counting()
+    counting.rejected("Endpoint", "/", Reason("draining"))
+    assert waits
+    assert all(waits)
+
+
 def test_a_stream_that_ends_while_it_is_asked_counts_once(sink: Sink) -> None:
     """As by a garbage collection in the scraping thread, which must not wait for itself."""
 
     class Ending(Growing):
         @property
         def events(self) -> int:
-            sink.observer.closed(self, CloseReason.CANCELLED, None)
-            for stream in others:
+            for stream in (self, *others):
                 sink.observer.closed(stream, CloseReason.CANCELLED, None)
             return 5
 
@@ -143,6 +213,9 @@ def test_a_stream_that_ends_while_it_is_asked_counts_once(sink: Sink) -> None:
         stream.send()
     for stream in (others[0], Ending(), *others[1:]):
         sink.observer.opened(stream)
-    assert list(sink.read()["events"].values()) == [8]
-    assert list(sink.read()["events"].values()) == [8]
-    assert list(sink.read()["open"].values()) == [0]
+    shown: list[dict[str, Any]] = []
+    thread = threading.Thread(target=lambda: shown.extend([sink.read(), sink.read()]), daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+    assert [list(each["events"].values()) for each in shown] == [[8], [8]]
+    assert list(shown[-1]["open"].values()) == [0]
