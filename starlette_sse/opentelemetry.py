@@ -27,7 +27,7 @@ class OpenTelemetryObserver(Counting):
     """Shows what happens in this process whenever the meter's readers collect.
 
     Make one, and give it to every endpoint and broker: ``observers = (StructlogObserver(), metrics)``. Readers may
-    collect in any thread; it takes about a microsecond for each open stream, and a delivery takes nothing.
+    collect in any thread; it takes less than a microsecond for each open stream, and a delivery takes nothing.
 
     :param meter: what makes the instruments; None: the one called ``starlette_sse`` of the global provider, which may
         be set later.

@@ -32,7 +32,7 @@ class PrometheusObserver(Counting, Collector):
     """Shows what happens in this process at its registry's next scrape.
 
     Make one, and give it to every endpoint and broker: ``observers = (StructlogObserver(), metrics)``. A scrape may
-    come from any thread; it takes about a microsecond for each open stream, and a delivery takes nothing.
+    come from any thread; it takes less than a microsecond for each open stream, and a delivery takes nothing.
 
     :param registry: where the metrics are shown; None: prometheus_client's own ``REGISTRY``.
     :param namespace: what the metrics' names begin with.
