@@ -9,9 +9,9 @@ subscription (:mod:`~starlette_sse.broker`), hears that the client has gone (:mo
 the clock by one alarm (:mod:`~starlette_sse.deadlines`) and joins a domain that ends it at shutdown
 (:mod:`~starlette_sse.draining`), where the app can find it (:mod:`~starlette_sse.registry`). What is known of
 particular servers is in one place (:mod:`~starlette_sse.servers`), as is what asyncio and trio do differently
-(:mod:`~starlette_sse.eventloop`). Observers (:mod:`~starlette_sse.observers`) are told what happens; only they log. The
-bottom is pure: events to bytes (:mod:`~starlette_sse.events`) and back (:mod:`~starlette_sse.decoding`). Modules import
-only downwards.
+(:mod:`~starlette_sse.eventloop`). Observers (:mod:`~starlette_sse.observers`) are told what happens; only they log, or
+count it for who shows metrics (:mod:`~starlette_sse.metrics`). The bottom is pure: events to bytes
+(:mod:`~starlette_sse.events`) and back (:mod:`~starlette_sse.decoding`). Modules import only downwards.
 """
 
 __version__ = "0.1.0"

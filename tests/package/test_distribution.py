@@ -105,7 +105,7 @@ def test_the_metadata_says_what_is_needed(metadata: email.message.Message) -> No
     required = [each for each in metadata.get_all("Requires-Dist", []) if "extra ==" not in each]
     assert sorted(re.split(r"\W", each)[0] for each in required) == ["anyio", "starlette", "structlog"]
     assert metadata["Requires-Python"] == ">=3.11"
-    assert {"redis", "testing"} <= set(metadata.get_all("Provides-Extra", []))
+    assert {"redis", "prometheus", "opentelemetry", "testing"} <= set(metadata.get_all("Provides-Extra", []))
     assert "starlette_sse" in str(metadata.get_payload())
 
 

@@ -21,7 +21,7 @@ PACKAGE = ROOT / "starlette_sse"
 
 # From the top down; a module imports only from the rows below its own. A package is one thing here.
 LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"channels"}),
+    frozenset({"channels", "prometheus", "opentelemetry"}),
     frozenset({"presence"}),
     frozenset({"endpoints", "closing"}),
     frozenset({"visits"}),
@@ -31,7 +31,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"producers", "deadlines", "listeners", "sprints", "sources", "owners"}),
     frozenset({"writers"}),
     frozenset({"servers", "driving"}),
-    frozenset({"broker", "sockets"}),
+    frozenset({"broker", "sockets", "metrics"}),
     frozenset({"limits", "draining", "observers", "error_events", "iterators", "headers", "attributes"}),
     frozenset({"refusals"}),
     frozenset({"events", "decoding"}),

@@ -229,6 +229,16 @@ async def test_the_observer_counts_how_streams_end(example: dict[str, Any]) -> N
 
 
 @pytest.mark.anyio
+async def test_a_scrape_shows_the_clock(example: dict[str, Any]) -> None:
+    """While it is open; ``/metrics`` without the slash leads there."""
+    async with SSETestClient(example["measured"]) as client, client.stream("/clock") as stream:
+        await stream.next_event()
+        shown = (await client.request("GET", "/metrics/")).text
+        assert 'starlette_sse_stream_open{endpoint="MeasuredClock"} 1.0' in shown
+        assert (await client.request("GET", "/metrics")).status_code == 307
+
+
+@pytest.mark.anyio
 async def test_a_sync_route_publishes_what_readers_get(example: dict[str, Any]) -> None:
     """By the twin of publish, in FastAPI's worker thread."""
     broker = example["News"].broker
