@@ -19,6 +19,8 @@ from starlette_sse.broker.redis.listener import Listener
 from starlette_sse.broker.redis.remote import RemoteLog
 from starlette_sse.decoding import EventDecoder
 from starlette_sse.exceptions import BrokerUnavailableError
+from starlette_sse.observers import StructlogObserver
+from starlette_sse.testing import capture_logs
 from tests.broker.clients import Client, Ledger
 from tests.broker.conftest import Diary
 from tests.broker.reading import settle, take, texts
@@ -159,6 +161,21 @@ async def test_a_crash_without_persistence_is_told(own_redis: RedisServer, diary
         await eventually(lambda: scene.brokers[0].health().ok and scene.brokers[1].health().ok)
     assert scene.resets == [["lost"]] * 8
     assert diary.names().count("lost") == diary.names().count("back") == 2
+
+
+async def test_an_outage_is_logged_with_its_cause_and_its_length(own_redis: RedisServer, diary: Diary) -> None:
+    """One error when the server is lost, however often it is tried again, and one line when it is back."""
+    with capture_logs() as logs:
+        async with Broker(own_redis.url, observers=[diary, StructlogObserver()]) as broker:
+            await crash(own_redis)
+            await eventually(lambda: not broker.health().ok)
+            await restart(own_redis)
+            await eventually(lambda: broker.health().ok)
+    (_, error), (_, outage) = diary.entries
+    assert logs == [
+        {"event": "broker.lost", "log_level": "error", "error": repr(error)},
+        {"event": "broker.recovered", "log_level": "info", "outage": round(outage, 3)},
+    ]
 
 
 @pytest.mark.parametrize("own_redis", [("--save", "3600 1", "--dbfilename", "old.rdb")], indirect=True)
