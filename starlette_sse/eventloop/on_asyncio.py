@@ -67,8 +67,15 @@ class AsyncioTasks:
                     await asyncio.wait((task,))
                 except asyncio.CancelledError as exc:
                     cancelled = exc
-        if cancelled is not None:
-            raise cancelled
+                    break
+        if cancelled is None:
+            return
+        # A scope of anyio's would go on cancelling in each turn of the loop.
+        with CancelScope(shield=True):
+            while waits_for := [task for task in self._tasks if not task.done()]:
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait(waits_for)
+        raise cancelled
 
 
 class AsyncioInterruption:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -17,18 +16,12 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tests.conftest import require
+from tests.servers.processes import free_port
 
-__all__ = ["RedisServer", "free_port"]
+__all__ = ["RedisServer", "running"]
 
 #: Seconds that a server gets to start.
 PATIENCE = 20.0
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 class RedisServer:

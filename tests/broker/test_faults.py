@@ -15,10 +15,13 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from starlette_sse.broker import Broker, Gap, Page, Position
+from starlette_sse.broker.redis import listener
 from starlette_sse.broker.redis.listener import Listener
 from starlette_sse.broker.redis.remote import RemoteLog
 from starlette_sse.decoding import EventDecoder
 from starlette_sse.exceptions import BrokerUnavailableError
+from starlette_sse.observers import StructlogObserver
+from starlette_sse.testing import capture_logs
 from tests.broker.clients import Client, Ledger
 from tests.broker.conftest import Diary
 from tests.broker.reading import settle, take, texts
@@ -159,6 +162,53 @@ async def test_a_crash_without_persistence_is_told(own_redis: RedisServer, diary
         await eventually(lambda: scene.brokers[0].health().ok and scene.brokers[1].health().ok)
     assert scene.resets == [["lost"]] * 8
     assert diary.names().count("lost") == diary.names().count("back") == 2
+
+
+async def test_an_outage_is_logged_with_its_cause_and_its_length(own_redis: RedisServer, diary: Diary) -> None:
+    """One error when the server is lost, however often it is tried again, and one line when it is back."""
+    with capture_logs() as logs:
+        async with Broker(own_redis.url, observers=[diary, StructlogObserver()]) as broker:
+            await crash(own_redis)
+            await eventually(lambda: not broker.health().ok)
+            await restart(own_redis)
+            await eventually(lambda: broker.health().ok)
+    (_, error), (_, outage) = diary.entries
+    assert logs == [
+        {"event": "broker.lost", "log_level": "error", "error": repr(error)},
+        {"event": "broker.recovered", "log_level": "info", "outage": round(outage, 3)},
+    ]
+
+
+async def test_a_server_that_is_away_is_asked_less_and_less_often(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each pause is up to twice as long as the one before, to 2 s at most; after an outage they begin small again."""
+    pauses = Pauses()
+    monkeypatch.setattr(listener, "anyio", pauses)
+    async with Broker(own_redis.url, observers=()) as broker:
+        for _ in range(2):
+            await eventually(lambda: broker.health().ok)
+            pauses.seconds.clear()
+            await crash(own_redis)
+            await eventually(lambda: len(pauses.seconds) >= 10)
+            await restart(own_redis)
+            for number, seconds in enumerate(pauses.seconds[:10]):
+                longest = min(0.05 * 2**number, 2.0)
+                assert longest / 2 <= seconds <= longest
+
+
+class Pauses:
+    """Is anyio to a module, but for its ``sleep``, which notes the seconds and lets none pass."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(anyio, name)
+
+    async def sleep(self, seconds: float) -> None:
+        self.seconds.append(seconds)
+        await checkpoint()
 
 
 @pytest.mark.parametrize("own_redis", [("--save", "3600 1", "--dbfilename", "old.rdb")], indirect=True)

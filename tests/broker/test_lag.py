@@ -8,6 +8,8 @@ import pytest
 
 from starlette_sse.broker import Broker
 from starlette_sse.exceptions import SlowReaderError
+from starlette_sse.observers import StructlogObserver
+from starlette_sse.testing import capture_logs
 from tests.broker.conftest import Diary, MakeBroker
 from tests.broker.reading import settle, take, texts
 
@@ -57,6 +59,19 @@ async def test_a_slow_reader_is_reset_and_goes_on(make_broker: MakeBroker, diary
             await broker.publish("a", "ax next")
             assert await texts(subscription, 1) == ["ax next"]
     assert [entry[0] for entry in diary.entries if entry[0] in {"lagged", "reset"}] == ["lagged", "reset"]
+
+
+async def test_a_lag_and_the_reset_behind_it_are_logged(make_broker: MakeBroker) -> None:
+    """A lag is a warning, with the policy; a reset is what a reader is told, with the reason."""
+    with capture_logs() as logs:
+        async with make_broker(history=3, observers=[StructlogObserver()]) as broker:
+            async with broker.subscribe(["a", "b"], on_lag="reset") as subscription:
+                await publish(broker, [f"ax{n}" for n in range(10)])
+                await take(subscription, 1)
+    assert logs == [
+        {"event": "subscription.lagged", "log_level": "warning", "channels": ["a", "b"], "policy": "reset"},
+        {"event": "subscription.reset", "log_level": "info", "channels": ["a", "b"], "reason": "lagged"},
+    ]
 
 
 async def test_a_reader_just_within_retention_is_not_slow(make_broker: MakeBroker) -> None:

@@ -90,7 +90,7 @@ async def test_an_id_that_is_too_old_gives_one_reset(make_broker: MakeBroker) ->
             assert await texts(subscription, 3) == ["7", "8", "9"]
 
 
-async def test_no_id_is_no_reset(make_broker: MakeBroker) -> None:
+async def test_a_client_without_an_id_is_given_no_reset(make_broker: MakeBroker) -> None:
     """A client that comes for the first time has nothing to be told; an empty id means the same."""
     async with make_broker() as broker:
         for after in (None, ""):

@@ -200,7 +200,7 @@ async def test_the_newest_of_keys_are_bounded_by_bytes() -> None:
         assert len(held.newest.entries) <= 4
 
 
-async def test_a_bound_is_a_bound() -> None:
+async def test_a_channel_never_holds_more_than_its_count_or_its_bytes() -> None:
     """Neither count nor bytes are ever exceeded, and what has left is let go."""
     broker = Broker(history=10, max_bytes=5_000, observers=())
     for n in range(1000):

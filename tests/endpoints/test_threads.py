@@ -10,6 +10,9 @@ from typing import Any, ClassVar
 import anyio
 import pytest
 from starlette.applications import Starlette
+import anyio.to_thread
+import pytest
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.routing import Route
 
@@ -19,6 +22,9 @@ from starlette_sse.testing import SSETestClient, capture_logs
 from tests.streams.apps import Noting, serve
 
 pytestmark = pytest.mark.anyio
+
+#: Seconds that only a fault takes.
+PATIENCE = 10.0
 
 
 @pytest.fixture(params=["asyncio", "trio"])
@@ -64,6 +70,76 @@ async def test_a_sync_generator_is_a_stream() -> None:
     async with serve(Sync) as client, client.stream("/") as stream:
         await stream.expect("1", "2", "more")
     assert Sync.notes == ["connected", "cleaned up", CloseReason.CLIENT_GONE]
+
+
+class Blocking(Noting):
+    """Blocks a thread, in its second step or when it is closed, until the test lets it go on."""
+
+    pause = 0.0
+    in_step: bool
+    blocks: threading.Event
+    goes_on: threading.Event
+
+    @classmethod
+    def blocking_in(cls, where: str, **attributes: Any) -> type[Blocking]:
+        own = {"in_step": where == "step", "blocks": threading.Event(), "goes_on": threading.Event()}
+        return type("Blocking", (cls,), {**own, **attributes})
+
+    def block(self) -> None:
+        self.blocks.set()
+        self.goes_on.wait()
+
+    def events(self, request: Request) -> Iterator[Any]:  # type: ignore[override]
+        try:
+            yield "first"
+            if self.in_step:
+                self.block()
+            yield "second"
+        finally:
+            if not self.in_step:
+                self.block()
+            self.notes.append("cleaned up")
+
+
+async def blocked(endpoint: type[Blocking]) -> None:
+    """Wait until a thread is blocked."""
+    with anyio.fail_after(PATIENCE):
+        while not endpoint.blocks.is_set():
+            await anyio.sleep(0.01)
+
+
+@pytest.mark.parametrize("where", ["step", "cleanup"])
+async def test_generators_that_block_leave_the_apps_threads_alone(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many of them wait, plain route functions and hooks still find a thread."""
+    endpoint = Blocking.blocking_in(where, cleanup_timeout=None)
+    monkeypatch.setattr(anyio.to_thread.current_default_thread_limiter(), "total_tokens", 1)
+    async with serve(endpoint) as client, client.stream("/") as stream:
+        try:
+            await stream.expect("first")
+            if where == "cleanup":
+                stream.disconnect()
+            await blocked(endpoint)
+            with anyio.fail_after(PATIENCE):
+                assert await run_in_threadpool(threading.current_thread) is not threading.main_thread()
+        finally:
+            endpoint.goes_on.set()
+
+
+@pytest.mark.parametrize("where", ["step", "cleanup"])
+async def test_a_generator_that_blocks_for_long_does_not_hold_its_streams_end(where: str) -> None:
+    """Nothing interrupts a thread, so it is left behind when ``cleanup_timeout`` is over."""
+    endpoint = Blocking.blocking_in(where, cleanup_timeout=0.05)
+    async with serve(endpoint) as client, client.stream("/") as stream:
+        try:
+            await stream.expect("first")
+            if where == "step":
+                await blocked(endpoint)
+            stream.disconnect()
+            with anyio.fail_after(PATIENCE):
+                await stream.closed()
+            assert endpoint.notes == ["connected", CloseReason.CLIENT_GONE]
+        finally:
+            endpoint.goes_on.set()
 
 
 async def test_a_snapshot_may_be_a_plain_function() -> None:

@@ -1,4 +1,4 @@
-"""An app of several processes, which share a broker at the URL in the environment."""
+"""An app of several processes, which count their streams together by a broker at the URL in the environment."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ from typing import Any
 import anyio
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import Route
 
 import starlette_sse
 from starlette_sse import Broker, SSEEndpoint
-from starlette_sse.closing import close_everywhere, follow_closes
 from starlette_sse.presence import count_together
 
 __all__ = ["app"]
@@ -23,42 +21,18 @@ __all__ = ["app"]
 broker = Broker(os.environ["SSE_TEST_BROKER"])
 
 
-class Ticks(SSEEndpoint):
-    def client_key(self, request: Request) -> str:
-        return request.query_params["user"]
-
-    async def events(self, request: Request) -> AsyncIterator[Any]:
-        yield os.getpid()
-        await anyio.sleep_forever()
-
-
-class Others(Ticks):
-    pass
-
-
-class Few(Ticks):
+class Few(SSEEndpoint):
     max_connections = 2
 
-
-async def close(request: Request) -> Response:
-    if "user" in request.query_params:
-        await close_everywhere(broker, client_key=request.query_params["user"])
-    else:
-        await close_everywhere(broker, endpoint=Others)
-    return Response(status_code=204)
+    async def events(self, request: Request) -> AsyncIterator[Any]:
+        yield "in"
+        await anyio.sleep_forever()
 
 
 @asynccontextmanager
 async def lifespan(app: Starlette) -> AsyncIterator[dict[str, Any]]:
-    together = count_together(broker, Few, interval=0.3)
-    async with broker, follow_closes(broker), together, starlette_sse.lifespan(app) as state:
+    async with broker, count_together(broker, Few, interval=0.3), starlette_sse.lifespan(app) as state:
         yield state
 
 
-routes = [
-    Route("/ticks", Ticks),
-    Route("/others", Others),
-    Route("/few", Few),
-    Route("/close", close, methods=["POST"]),
-]
-app = Starlette(routes=routes, lifespan=lifespan)
+app = Starlette(routes=[Route("/few", Few)], lifespan=lifespan)

@@ -55,8 +55,8 @@ class Visit:
             self.body += message["body"]
 
 
-def held(endpoint: type[SSEEndpoint]) -> tuple[int, dict[Any, int]]:
+def held(endpoint: type[SSEEndpoint]) -> tuple[int, dict[str, int]]:
     """Return how many places of an endpoint are taken, and by whom."""
     limit = endpoint._sse_configuration.limit
     assert limit is not None
-    return len(limit), dict(limit._clients)
+    return len(limit), limit.by_client()

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from types import ModuleType
-from typing import Any
 
 import pytest
 
 from starlette_sse import EventSourceResponse
-from starlette_sse.testing import virtual_backend
+from tests.both_loops import anyio_backend
 from tests.responses.packages import BOTH
 
-
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
-    return virtual_backend(request.param)
+__all__ = ["anyio_backend"]
 
 
 @pytest.fixture(params=BOTH, ids=lambda package: package.__name__)

@@ -115,7 +115,7 @@ async def test_the_response_as_a_declared_class(sample: Any) -> None:
         assert response.body == b"data: 0\r\n\r\ndata: 1\r\n\r\n"
 
 
-async def test_head(sample: Any) -> None:
+async def test_a_head_request_is_not_allowed_by_fastapis_own_routes(sample: Any) -> None:
     """Starlette's own routes answer it; FastAPI's say that it is not allowed."""
     async with SSETestClient(sample.app) as client:
         assert (await client.request("HEAD", "/clock")).status_code == 405

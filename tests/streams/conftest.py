@@ -2,13 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
+from tests.both_loops import anyio_backend
 
-import pytest
-
-from starlette_sse.testing import virtual_backend
-
-
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
-    return virtual_backend(request.param)
+__all__ = ["anyio_backend"]

@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from starlette_sse import CloseReason, SSEEndpoint
+from starlette_sse.observers import Observer
 from starlette_sse.testing import Ending, capture_logs
 from tests.streams.apps import Noting, serve
 
@@ -43,6 +44,45 @@ async def test_a_client_that_disconnects_is_gone() -> None:
         stream.disconnect()
         await stream.closed()
     assert Endless.notes == [*ALL_STEPS, CloseReason.CLIENT_GONE]
+
+
+class Failures(Observer):
+    """Notes what went wrong, and where."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, BaseException]] = []
+
+    def failed(self, stream: Any, error: BaseException, *, during: str, propagates: bool) -> None:
+        self.told.append((during, error))
+
+
+@pytest.mark.parametrize("what", [b"data: second", b": ping"], ids=["event", "ping"])
+@pytest.mark.parametrize("gone", [OSError, RuntimeError, anyio.BrokenResourceError, anyio.ClosedResourceError])
+async def test_a_send_that_fails_means_that_the_client_is_gone(gone: type[Exception], what: bytes) -> None:
+    """Whatever the server raises then: a client's going is no failure, which somebody would have to look into."""
+    failures = Failures()
+
+    class Endless(Noting):
+        observers = (failures,)
+        ping_interval = 15.0
+
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            try:
+                yield "first"
+                await anyio.sleep(20)
+                yield "second"
+                await anyio.sleep_forever()
+            finally:
+                self.notes.append("cleaned up")
+
+    async def send(message: Any) -> None:
+        if what in message.get("body", b""):
+            raise gone
+
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+    await Endless(scope, anyio.sleep_forever, send)  # type: ignore[arg-type]
+    assert Endless.notes == [*ALL_STEPS, CloseReason.CLIENT_GONE]
+    assert failures.told == []
 
 
 async def test_a_stalled_client_ends_by_send_timeout() -> None:

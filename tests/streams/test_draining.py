@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import signal
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -14,8 +16,10 @@ from starlette.requests import Request
 
 import starlette_sse
 from starlette_sse import CloseReason, ServerSentEvent
+from starlette_sse.decoding import EventDecoder
 from starlette_sse.draining import STATE_KEY, ChainedHandler, Domain, domain_of
 from starlette_sse.testing import Ending
+from tests.limits.visits import Visit
 from tests.streams.apps import Noting, serve
 
 
@@ -53,6 +57,34 @@ async def test_the_farewell_is_the_last_event() -> None:
         client.drain()
         await stream.expect({"event": "farewell", "data": "bye"})
         assert await stream.closed() is Ending.FINISHED
+
+
+@pytest.mark.anyio
+async def test_a_drained_fleet_comes_back_spread_out() -> None:
+    """From its own ``retry`` on, over a second for every 200 streams that are open."""
+
+    class Fleet(Noting):
+        retry = 7000
+        pause = 0.0
+
+    visits = [Visit(Fleet) for _ in range(1000)]
+    async with anyio.create_task_group() as tasks, starlette_sse.lifespan() as state:
+        for visit in visits:
+            visit.scope["state"] = state
+            tasks.start_soon(visit.run)
+        await anyio.sleep(1)
+    seconds = Counter(retry_of(visit) // 1000 for visit in visits)
+    assert seconds.keys() == {7, 8, 9, 10, 11}
+    # Each should see 200 of them, give or take five standard deviations.
+    assert max(seconds.values()) < 200 + 5 * math.sqrt(160)
+
+
+def retry_of(visit: Visit) -> int:
+    """Return the time to come back that a visit was told last, in milliseconds."""
+    decoder = EventDecoder()
+    decoder.feed(visit.body)
+    assert decoder.retry is not None
+    return decoder.retry
 
 
 @pytest.mark.anyio
@@ -152,6 +184,34 @@ async def test_the_end_of_the_lifespan_waits_for_cleanup() -> None:
             Endless.pause = 3.0
         assert Endless.notes == ["connected", "cleaned up", CloseReason.DRAINING]
         Endless.pause = 0.0
+
+
+@pytest.mark.anyio
+async def test_the_end_of_the_lifespan_does_not_wait_for_ever() -> None:
+    """A stream whose cleanup cannot be cut is waited for no longer than its own limits allow."""
+
+    class Stubborn(Endless):
+        drain_grace = 3.0
+        cleanup_timeout = 4.0
+
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            try:
+                yield "first"
+                await anyio.sleep_forever()
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await anyio.sleep(3600)
+
+    visit = Visit(Stubborn)
+    async with anyio.create_task_group() as tasks:
+        async with starlette_sse.lifespan() as state:
+            visit.scope["state"] = state
+            tasks.start_soon(visit.run)
+            await anyio.sleep(1)
+            start = anyio.current_time()
+        waited = anyio.current_time() - start
+    assert 3.0 + 4.0 < waited < 60
+    assert anyio.current_time() - start == pytest.approx(3600)
 
 
 @pytest.mark.anyio

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
@@ -60,6 +61,44 @@ async def test_a_stream_is_logged_with_constant_names_and_facts() -> None:
     }
     assert events["clock.wound"]["turns"] == 3
     assert events["clock.wound"]["connection_id"] == identity["connection_id"]
+    assert SECRET not in repr(logs)
+
+
+async def test_all_of_it_comes_by_one_logger(caplog: pytest.LogCaptureFixture) -> None:
+    """An app that has structlog write to Python's loggers finds the package's lines, and its own, by the name."""
+    caplog.set_level(logging.INFO)
+    structlog.configure(
+        processors=[structlog.stdlib.render_to_log_kwargs],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+    )
+    try:
+        async with serve(Logged) as client, client.stream("/") as stream:
+            await stream.closed()
+    finally:
+        structlog.reset_defaults()
+    names = {record.message: record.name for record in caplog.records}
+    assert names == dict.fromkeys(["clock.wound", "stream.opened", "stream.closed"], "starlette_sse")
+
+
+async def test_a_refusal_is_logged_as_a_warning() -> None:
+    """With the endpoint, the path and the reason; neither the query nor the headers."""
+
+    class Full(Logged):
+        max_connections = 1
+
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            yield "first"
+            await anyio.sleep_forever()
+
+    with capture_logs() as logs:
+        async with serve(Full) as client, client.stream("/") as stream:
+            await stream.expect("first")
+            await client.request("GET", f"/?token={SECRET}", headers={"Authorization": SECRET})
+    refused = {"endpoint": Full.__qualname__, "path": "/", "reason": "max_connections"}
+    assert [entry for entry in logs if entry["log_level"] != "info"] == [
+        {"event": "stream.rejected", "log_level": "warning", **refused}
+    ]
     assert SECRET not in repr(logs)
 
 

@@ -28,7 +28,7 @@ def two(tmp_path: Path) -> Iterator[tuple[int, int]]:
     """The ports of two processes that share a Redis."""
 
     def uvicorn(port: int) -> list[str]:
-        return [sys.executable, "-m", "uvicorn", "tests.limits.cluster:app", "--port", str(port)]
+        return [sys.executable, "-m", "uvicorn", "tests.registry.cluster:app", "--port", str(port)]
 
     with redis_running(tmp_path) as redis, ExitStack() as stack:
         environ = {"PYTHONPATH": str(ROOT), "SSE_TEST_BROKER": redis.url}
