@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from contextvars import Context
 from types import TracebackType
 from typing import Any, Self
+
+from anyio import CancelScope
 
 from starlette_sse.eventloop.base import A_MOMENT, Alarm, EventLoop, Interruption, Tasks, Waiter
 

@@ -8,10 +8,9 @@ from contextvars import ContextVar
 from typing import Any, ClassVar
 
 import anyio
-import pytest
-from starlette.applications import Starlette
 import anyio.to_thread
 import pytest
+from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.routing import Route

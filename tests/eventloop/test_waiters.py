@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import anyio
 import pytest
 
@@ -58,3 +61,31 @@ async def test_it_tells_whether_a_task_waits() -> None:
         waiter.wake()
         seen.append(waiter.waiting)
     assert [*seen, waiter.waiting] == [False, True, False, False]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_who_waits_for_tasks_under_a_cancelled_scope_does_not_spin(
+    anyio_backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scope goes on cancelling, and is told once."""
+    waits = []
+    wait = asyncio.wait
+
+    async def counted(*args: Any, **kwargs: Any) -> Any:
+        waits.append(args)
+        return await wait(*args, **kwargs)
+
+    async def stubborn() -> None:
+        for _ in range(100):
+            await asyncio.sleep(0)
+        done.append(True)
+
+    done: list[bool] = []
+    monkeypatch.setattr(asyncio, "wait", counted)
+    with anyio.CancelScope() as scope:
+        async with current_event_loop().tasks() as tasks:
+            tasks.start(stubborn)
+            scope.cancel()
+    assert scope.cancelled_caught
+    assert done == [True]
+    assert len(waits) == 2
