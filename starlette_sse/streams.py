@@ -7,6 +7,7 @@ for the client to go, and a :class:`~starlette_sse.producers.Producer` runs ``ev
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextvars import copy_context
 from functools import partial
 from types import MethodType
 from typing import Any
@@ -48,7 +49,6 @@ class Stream:
     __slots__ = (
         "_authorizing",
         "_awaited_ping",
-        "_chores",
         "_companion",
         "_cut",
         "_deadlines",
@@ -65,12 +65,14 @@ class Stream:
         "_observers",
         "_opened",
         "_owner",
+        "_ping_due",
         "_producer",
         "_reason",
         "_receive",
         "_settings",
         "_source",
         "_stalled",
+        "_start_authorizing",
         "_told",
         "_watched",
         "_writer",
@@ -109,9 +111,9 @@ class Stream:
         self._listener: Alarm | None = None
         self._companion: Alarm | None = None
         self._authorizing: Alarm | None = None
-        self._chores: set[Due] | None = None
+        self._start_authorizing: Callable[[], Alarm] | None = None
         self._awaited_ping: Awaitable[bytes] | None = None
-        self._opened = self._stalled = self._told = self._cut = self._hurried = False
+        self._opened = self._ping_due = self._stalled = self._told = self._cut = self._hurried = False
         self._goodbye: anyio.CancelScope | None = None
         self._reason: CloseReason | None = None
         self._error: BaseException | None = None
@@ -213,12 +215,7 @@ class Stream:
             async with self._loop.tasks() as tasks:
                 try:
                     with self._interruption:
-                        if events is not None:
-                            self._producer = self._produce(events())
-                            tasks.start(self._producer.run)
-                        self._listener = listen(self._receive, self._loop, tasks, self)
-                        if companion is not None:
-                            self._companion = tasks.start(partial(self._accompany, companion))
+                        self._begin(tasks, events, companion)
                         await self._open(start, opening)
                         # What is held here is held as long as the stream lives.
                         del start, opening, events, companion
@@ -228,7 +225,7 @@ class Stream:
                             except SlowReaderError as exc:
                                 self.end(CloseReason.SLOW_READER, exc)
                                 break
-                            await self._pass_on(frame, tasks)
+                            await self._pass_on(frame)
                             del frame
                 except BaseException as exc:  # noqa: BLE001 - raised again after the cleanup
                     self._fail(exc)
@@ -245,6 +242,22 @@ class Stream:
             raise self._interrupted
         if self._error is not None and (self._cut or (self._reason is CloseReason.ERROR and not self._told)):
             raise self._error
+
+    def _begin(
+        self,
+        tasks: Tasks,
+        events: Callable[[], AsyncIterator[Any]] | None,
+        companion: Callable[[], Awaitable[object]] | None,
+    ) -> None:
+        """Start what runs beside the stream."""
+        if events is not None:
+            self._producer = self._produce(events())
+            tasks.start(self._producer.run)
+        self._listener = listen(self._receive, self._loop, tasks, self)
+        if self._settings.authorize_interval is not None:
+            self._start_authorizing = partial(copy_context().run, tasks.start, self._authorize)
+        if companion is not None:
+            self._companion = tasks.start(partial(self._accompany, companion))
 
     def _produce(self, events: AsyncIterator[Any]) -> Producer:
         on_sent = self._tell_sent if self._watched else None
@@ -273,8 +286,8 @@ class Stream:
             # A method of whatever object: a partial is four times as large.
             self._source.notify(MethodType(Sprint.of(self._loop).add, self))
 
-    async def _pass_on(self, frame: bytes | None, tasks: Tasks) -> None:
-        """Send what the source has brought, and do what is due."""
+    async def _pass_on(self, frame: bytes | None) -> None:
+        """Send what the source has brought, and the ping that is due."""
         if self._reason in ABRUPT:
             return
         await self._writer.finish()
@@ -282,8 +295,9 @@ class Stream:
             await self._writer.write(frame)
             if self._watched:
                 self._tell_sent(len(frame))
-        if self._chores:
-            await self._do_chores(self._chores, tasks)
+        if self._ping_due:
+            self._ping_due = False
+            await self._ping()
 
     def sprint(self) -> None:
         """Send the frames that are ready without waking the stream's task, which takes over where that won't do."""
@@ -340,11 +354,10 @@ class Stream:
             self.end(CloseReason.SEND_TIMEOUT)
         elif due is Due.LIFETIME:
             self.end(CloseReason.LIFETIME)
-        elif due is Due.AUTHORIZE and self._authorizing is not None:
-            # Whoever cannot be asked is not let in.
-            self._fail(TimeoutError("authorize gave no answer within authorize_interval"), "authorize")
-        elif due is not Due.PING or not self._ping_now():
-            self._chores = {due} | (self._chores or set())
+        elif due is Due.AUTHORIZE:
+            self._authorize_again()
+        elif not self._ping_now():
+            self._ping_due = True
             self._source.wake()
 
     def _give_up(self) -> None:
@@ -354,14 +367,14 @@ class Stream:
             self._stalled = True
             self._interruption.interrupt()
 
-    async def _do_chores(self, chores: set[Due], tasks: Tasks) -> None:
-        self._chores = None
-        if Due.AUTHORIZE in chores:
-            # Beside the stream, which goes on meanwhile.
+    def _authorize_again(self) -> None:
+        """Ask beside the stream, whose task may be stuck with a client that does not read."""
+        if self._authorizing is not None:
+            # Whoever cannot be asked is not let in.
+            self._fail(TimeoutError("authorize gave no answer within authorize_interval"), "authorize")
+        elif self._reason is None and self._start_authorizing is not None:
             self._deadlines.authorized()
-            self._authorizing = tasks.start(self._authorize)
-        if Due.PING in chores:
-            await self._ping()
+            self._authorizing = self._start_authorizing()
 
     async def _authorize(self) -> None:
         try:
@@ -414,9 +427,8 @@ class Stream:
             return
         await self._writer.write(frame)
         self._pinged()
-        if self._chores:
-            # It fell due again while this one was being sent.
-            self._chores.discard(Due.PING)
+        # It may have fallen due again while this one was being sent.
+        self._ping_due = False
 
     def _pinged(self) -> None:
         self._deadlines.pinged()
@@ -438,7 +450,7 @@ class Stream:
         for beside in (self._companion, self._listener, self._authorizing):
             if beside is not None:
                 beside.cancel()
-        self._companion = self._listener = self._authorizing = None
+        self._companion = self._listener = self._authorizing = self._start_authorizing = None
         if self._producer is not None:
             self._producer.stop()
         reason, steps = self._reason or CloseReason.FINISHED, Steps(self._loop, self._report)

@@ -287,3 +287,22 @@ async def test_a_refusal_that_is_not_told_propagates() -> None:
     Silent.valid.add(TOKEN)
     assert raised == [401]
     assert [reason for _, reason in Silent.ends] == [CloseReason.UNAUTHORIZED]
+
+
+async def test_a_client_that_is_stuck_is_asked_in_time() -> None:
+    """A ping that it does not read holds up neither the question nor the end, and nothing comes behind it."""
+
+    class Stuck(Rooms):
+        valid, ends, rooms = {TOKEN}, [], ["secret"]
+        ping_interval = 4.0
+        send_timeout = None
+
+    async with serve(Stuck) as client:
+        stream = await client.stream(f"/?token={TOKEN}")
+        assert (await stream.next_comment()).text == "open"
+        Stuck.valid.clear()
+        await anyio.sleep(INTERVAL + 0.5)
+        await Stuck.broker.publish("secret", "not for you")
+        assert await stream.closed() is Ending.FINISHED
+        assert [event.event for event in stream.events] == ["stream-error"]
+    assert [reason for _, reason in Stuck.ends] == [CloseReason.UNAUTHORIZED]
