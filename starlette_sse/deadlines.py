@@ -19,13 +19,13 @@ __all__ = ["Deadlines", "Due", "StreamSettings"]
 class StreamSettings:
     """The times and policies of a stream, in seconds; None means never."""
 
-    ping_interval: float | None = 15.0
+    ping_interval: float | None
     ping_only_when_idle: bool = True
-    send_timeout: float | None = 30.0
+    send_timeout: float | None
     max_lifetime: float | None = None
-    cleanup_timeout: float | None = 10.0
-    drain_policy: Literal["close", "finish"] = "close"
-    drain_grace: float = 5.0
+    cleanup_timeout: float | None
+    drain_policy: Literal["close", "finish"]
+    drain_grace: float
     authorize_interval: float | None = None
 
     @property

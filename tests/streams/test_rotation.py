@@ -30,7 +30,14 @@ async def test_ten_thousand_streams_that_open_at_once_end_spread_over_a_fifth_of
     """After a deploy all clients come at once; an hour later they do not all come back at once."""
     loop = current_event_loop()
     ends: list[float] = []
-    settings = StreamSettings(max_lifetime=HOUR, ping_interval=None, send_timeout=None)
+    settings = StreamSettings(
+        max_lifetime=HOUR,
+        ping_interval=None,
+        send_timeout=None,
+        cleanup_timeout=None,
+        drain_policy="close",
+        drain_grace=0.0,
+    )
 
     async def send(message: Any) -> None:
         """Nothing is sent: only the clock is watched."""
