@@ -49,15 +49,12 @@ class Tasks(Protocol):
 
 
 class TaskGroup(Protocol):
-    """A block with tasks beside it, as anyio's; on asyncio it need not be left in the task that entered it.
+    """A block with tasks beside it, as anyio's; on asyncio it may be left in another task than entered it.
 
-    Pytest-asyncio's fixtures and unittest's ``enterAsyncContext`` are entered in one task and left in another, and
-    so may be what an ``AsyncExitStack`` holds. A cancel scope must not be open meanwhile: it belongs to one task. So
-    on asyncio what cancels the block from outside reaches the tasks when the block is left, which waits for their
-    ends and does not wait for anything else.
-
-    A task that fails cancels the others, and on asyncio once, as :class:`asyncio.TaskGroup` does, the task that
-    entered the block; if that has ended, who leaves the block is told.
+    Fixtures of pytest-asyncio and unittest are, and what an ``AsyncExitStack`` holds may be. No cancel scope can be
+    open in between, for it belongs to one task. So on asyncio a cancellation from outside reaches the tasks when the
+    block is left; and a task that fails, which cancels the others, cancels who entered the block once, as in
+    :class:`asyncio.TaskGroup`. If that task has ended, who leaves the block is told.
     """
 
     def start_soon(self, function: Callable[..., Coroutine[Any, Any, object]], *args: object, name: str) -> None:

@@ -81,6 +81,7 @@ class AsyncioTaskGroup:
         self._owner_cancelled = self._leaving = False
         self._scopes: dict[asyncio.Task[None], CancelScope] = {}
         self._errors: list[BaseException] = []
+        self._cancelled: asyncio.CancelledError | None = None
 
     def start_soon(self, function: Callable[..., Coroutine[Any, Any, object]], *args: object, name: str) -> None:
         scope = CancelScope()
@@ -109,31 +110,34 @@ class AsyncioTaskGroup:
             self._owner.uncancel()
         if exc is not None:
             self.cancel()
-        cancelled = await self._wait()
+        await self._wait()
         if self._errors:
             raise BaseExceptionGroup("unhandled errors in a task group", self._errors)
-        if cancelled is not None:
-            raise cancelled
+        if self._cancelled is not None:
+            raise self._cancelled
 
-    async def _wait(self) -> asyncio.CancelledError | None:
-        cancelled: asyncio.CancelledError | None = None
+    async def _wait(self) -> None:
         with CancelScope() as scope:
             while self._scopes:
                 try:
                     await asyncio.wait(self._scopes)
                 except asyncio.CancelledError as error:
-                    cancelled = error
+                    self._cancelled = error
                     self.cancel()
                     # A scope goes on cancelling, which would not end them sooner.
                     scope.shield = True
-        return cancelled
 
     def _note_end(self, task: asyncio.Task[None]) -> None:
-        del self._scopes[task]
-        error = None if task.cancelled() else task.exception()
-        if error is None:
+        scope = self._scopes.pop(task)
+        if not task.cancelled():
+            error = task.exception()
+            if error is None:
+                return
+            self._errors.append(error)
+        elif not scope.cancel_called:
+            self._cancelled = asyncio.CancelledError(f"{task.get_name()} was cancelled by somebody else")
+        else:
             return
-        self._errors.append(error)
         self.cancel()
         if self._owner is not None and not (self._leaving or self._owner_cancelled):
             self._owner_cancelled = self._owner.cancel()

@@ -203,3 +203,24 @@ class TestOnAsyncio:
         await asyncio.wait((task,))
         assert task.cancelled()
         assert notes == ["caught"] * 3
+
+    async def test_a_task_that_somebody_else_cancels_cancels_the_block(self) -> None:
+        """As one that fails, for it has not done its work."""
+        notes: list[str] = []
+
+        async def give_up() -> None:
+            raise asyncio.CancelledError
+
+        with pytest.raises(asyncio.CancelledError):
+            async with current_event_loop().task_group() as tasks:
+                tasks.start_soon(until_cancelled, notes, name="other")
+                await anyio.wait_all_tasks_blocked()
+                tasks.start_soon(give_up, name="it")
+                await until_cancelled(notes)
+        assert notes == ["cancelled", "cancelled"]
+        group = current_event_loop().task_group()
+        await in_a_task(group.__aenter__)
+        group.start_soon(give_up, name="it")
+        await anyio.wait_all_tasks_blocked()
+        with pytest.raises(asyncio.CancelledError, match="it was cancelled by somebody else"):
+            await group.__aexit__(None, None, None)
