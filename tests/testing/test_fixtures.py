@@ -278,7 +278,7 @@ def test_fixtures_of_pytest_asyncio_hold_a_client_and_a_broker(tmp_path: Path) -
                 await stream.expect("tick")
         """,
     )
-    assert "4 passed" in output, output
+    assert "4 passed in" in output, output
 
 
 def test_fixtures_of_pytest_asyncio_tell_what_a_test_left_and_broke(tmp_path: Path) -> None:
@@ -302,7 +302,7 @@ def test_fixtures_of_pytest_asyncio_tell_what_a_test_left_and_broke(tmp_path: Pa
                 await stream.expect("tick")
         """,
     )
-    assert "2 failed, 2 passed, 1 error" in output, output
+    assert "2 failed, 2 passed, 1 error in" in output, output
     for told in (
         r"StreamForgottenError: GET /clock, opened at",
         "FAILED test_them.py::test_app_fails - LookupError: the spring broke",
