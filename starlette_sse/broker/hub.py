@@ -158,6 +158,7 @@ class Broker:
                 await anyio.sleep_forever()
 
     async def _close_backend(self) -> None:
+        self._open = False
         with anyio.CancelScope(shield=True):
             await self._backend.close()
 

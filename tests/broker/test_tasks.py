@@ -121,24 +121,31 @@ async def test_a_cancelled_lifespan_does_not_wait_for_what_threads_are_publishin
     assert not broker.health().ok
 
 
-async def test_a_cancelled_start_closes_the_backend() -> None:
-    """And the broker may be entered again."""
+@pytest.mark.parametrize("used", [True, False])
+async def test_a_cancelled_start_closes_the_backend(used: bool) -> None:
+    """The broker is opened again by who enters or uses it next."""
+    opened = 0
 
     class Opening(Failing):
         async def open(self, log: Any) -> None:
+            nonlocal opened
+            opened += 1
             await super().open(log)
-            scope.cancel()
 
     backend = Opening()
     broker = Broker(backend, observers=())
+    if used:
+        await broker.publish("a", "x")
     async with nothing_left_running():
         with anyio.CancelScope() as scope:
+            scope.cancel()
             await broker.__aenter__()
         assert scope.cancelled_caught
-    assert backend.closed
-    scope = anyio.CancelScope()
+    assert (backend.closed, opened) == (True, 1)
+    await broker.publish("a", "x")
+    assert opened == 2
     async with broker:
-        assert await broker.publish("a", "x")
+        await broker.publish("a", "x")
 
 
 #: For the fixtures that make brokers.
