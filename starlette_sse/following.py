@@ -10,6 +10,7 @@ import anyio
 
 from starlette_sse.broker import Broker
 from starlette_sse.decoding import EventDecoder, MessageEvent
+from starlette_sse.eventloop import current_event_loop
 from starlette_sse.exceptions import BrokerClosedError, BrokerUnavailableError
 
 __all__ = ["following"]
@@ -26,20 +27,14 @@ async def following(
     *companions: Callable[[], Coroutine[Any, Any, None]],
 ) -> AsyncIterator[None]:
     """Call ``heed`` with each event of ``channel``, those of this process included, and run ``companions``."""
-    error: Exception | None = None
-    async with anyio.create_task_group() as tasks:
+    async with current_event_loop().task_group() as tasks:
         listening = anyio.Event()
-        tasks.start_soon(follow, broker, channel, heed, listening)
+        tasks.start_soon(follow, broker, channel, heed, listening, name=f"following {channel}")
         await listening.wait()
         for companion in companions:
-            tasks.start_soon(companion)
-        try:
-            yield
-        except Exception as exc:  # noqa: BLE001 - raised below, without the task group around it
-            error = exc
-        tasks.cancel_scope.cancel()
-    if error is not None:
-        raise error
+            tasks.start_soon(companion, name=f"speaking in {channel}")
+        yield
+        tasks.cancel()
 
 
 async def follow(broker: Broker, channel: str, heed: Callable[[MessageEvent], None], listening: anyio.Event) -> None:

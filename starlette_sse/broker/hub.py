@@ -84,7 +84,8 @@ class Broker:
     :raises MissingDependencyError: the backend needs an extra that is not installed.
 
     Enter it in the app's lifespan with ``async with``; a memory broker works without. Everything is called in the event
-    loop that it was entered in, except :meth:`publish_from_thread` and :meth:`health`.
+    loop that it was entered in, except :meth:`publish_from_thread` and :meth:`health`. On asyncio it may be left in
+    another task than entered it, as a test's fixture is.
     """
 
     def __init__(
@@ -118,19 +119,17 @@ class Broker:
         if self._stack is not None:
             raise BrokerError("the broker is entered already; enter it once, in the app's lifespan")
         check_event_loop(self._backend)
-        self._adopt(current_event_loop())
-        if not self._open:
-            try:
+        loop = current_event_loop()
+        self._adopt(loop)
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._close_backend)
+            if not self._open:
                 await self._backend.open(self._log)
-            except BaseException:
-                await self._close_backend()
-                raise
-        self._stack = AsyncExitStack()
-        self._stack.push_async_callback(self._close_backend)
-        self._portal = await self._stack.enter_async_context(BlockingPortal())
-        tasks = await self._stack.enter_async_context(anyio.create_task_group())
-        self._serving = anyio.CancelScope()
-        tasks.start_soon(self._serve, self._serving)
+            tasks = await stack.enter_async_context(loop.task_group())
+            serving, portal, ready = anyio.CancelScope(), BlockingPortal(), anyio.Event()
+            tasks.start_soon(self._serve, serving, portal, ready, name=f"{self._backend.name} broker")
+            await ready.wait()
+            self._serving, self._portal, self._stack = serving, portal, stack.pop_all()
         self._open, self._closed = True, False
         return self
 
@@ -140,7 +139,6 @@ class Broker:
         stack, self._stack = self._stack, None
         self._end()
         if stack is not None:
-            # Without the error: a task group would wrap it.
             await stack.aclose()
 
     async def close(self) -> None:
@@ -151,11 +149,16 @@ class Broker:
         self._end()
         await self._close_backend()
 
-    async def _serve(self, scope: anyio.CancelScope) -> None:
-        with scope:
-            await self._backend.serve()
+    async def _serve(self, scope: anyio.CancelScope, portal: BlockingPortal, ready: anyio.Event) -> None:
+        # The portal is a task group, which must be entered and left in one task.
+        async with portal:
+            ready.set()
+            with scope:
+                await self._backend.serve()
+                await anyio.sleep_forever()
 
     async def _close_backend(self) -> None:
+        self._open = False
         with anyio.CancelScope(shield=True):
             await self._backend.close()
 

@@ -13,7 +13,7 @@ from types import FrameType, ModuleType
 
 from anyio.lowlevel import RunVar
 
-from starlette_sse.eventloop.base import Alarm, EventLoop, Interruption, Tasks, Waiter
+from starlette_sse.eventloop.base import Alarm, EventLoop, Interruption, TaskGroup, Tasks, Waiter
 from starlette_sse.eventloop.on_asyncio import AsyncioEventLoop
 from starlette_sse.eventloop.shelter import Shelter
 
@@ -22,6 +22,7 @@ __all__ = [
     "EventLoop",
     "Interruption",
     "Shelter",
+    "TaskGroup",
     "Tasks",
     "Waiter",
     "call_signal_handler",

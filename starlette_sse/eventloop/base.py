@@ -9,7 +9,7 @@ from typing import Any, Protocol, Self
 
 from anyio import CancelScope
 
-__all__ = ["A_MOMENT", "Alarm", "EventLoop", "Interruption", "Tasks", "Waiter"]
+__all__ = ["A_MOMENT", "Alarm", "EventLoop", "Interruption", "TaskGroup", "Tasks", "Waiter"]
 
 
 #: Seconds between attempts where it cannot be known when the next one may succeed.
@@ -46,6 +46,32 @@ class Tasks(Protocol):
     async def __aenter__(self) -> Self: ...
 
     async def __aexit__(self, *exc_info: object) -> None: ...
+
+
+class TaskGroup(Protocol):
+    """A block with tasks beside it, as anyio's; on asyncio it may be left in another task than entered it.
+
+    Fixtures of pytest-asyncio and unittest are, and what an ``AsyncExitStack`` holds may be. No cancel scope can be
+    open in between, for it belongs to one task. So on asyncio a cancellation from outside reaches the tasks when the
+    block is left; and a task that fails, which cancels the others, cancels who entered the block once, as in
+    :class:`asyncio.TaskGroup`. If that task has ended, who leaves the block is told.
+    """
+
+    def start_soon(self, function: Callable[..., Coroutine[Any, Any, object]], *args: object, name: str) -> None:
+        """Run ``function(*args)`` in a task."""
+
+    def cancel(self) -> None:
+        """Cancel the tasks for good, whatever they catch."""
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Wait for the tasks, which an error of the block cancels; it leaves as it is.
+
+        :raises BaseExceptionGroup: what the tasks have raised.
+        """
 
 
 class Interruption(Protocol):
@@ -99,6 +125,10 @@ class EventLoop(ABC):
     @abstractmethod
     def tasks(self) -> Tasks:
         """Return a new block for tasks."""
+
+    @abstractmethod
+    def task_group(self) -> TaskGroup:
+        """Return a new :class:`TaskGroup`."""
 
     @abstractmethod
     def interruption(self) -> Interruption:

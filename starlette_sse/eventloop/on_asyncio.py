@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from anyio import CancelScope
 
-from starlette_sse.eventloop.base import A_MOMENT, Alarm, EventLoop, Interruption, Tasks, Waiter
+from starlette_sse.eventloop.base import A_MOMENT, Alarm, EventLoop, Interruption, TaskGroup, Tasks, Waiter
 
 __all__ = ["AsyncioEventLoop"]
 
@@ -79,6 +79,77 @@ class AsyncioTasks:
                 with suppress(asyncio.CancelledError):
                     await asyncio.wait(waits_for)
         raise cancelled
+
+
+class AsyncioTaskGroup:
+    """Plain tasks, each in a cancel scope of its own: one around them all could be left only where it was entered."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._owner: asyncio.Task[Any] | None = None
+        self._owner_cancelled = self._leaving = False
+        self._scopes: dict[asyncio.Task[None], CancelScope] = {}
+        self._errors: list[BaseException] = []
+        self._cancelled: asyncio.CancelledError | None = None
+
+    def start_soon(self, function: Callable[..., Coroutine[Any, Any, object]], *args: object, name: str) -> None:
+        scope = CancelScope()
+
+        async def run() -> None:
+            with scope:
+                await function(*args)
+
+        task = self._loop.create_task(run(), name=name)
+        self._scopes[task] = scope
+        task.add_done_callback(self._note_end)
+
+    def cancel(self) -> None:
+        for scope in self._scopes.values():
+            scope.cancel()
+
+    async def __aenter__(self) -> Self:
+        self._owner = asyncio.current_task()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._leaving = True
+        if self._owner_cancelled and self._owner is not None:
+            self._owner.uncancel()
+        if exc is not None:
+            self.cancel()
+        await self._wait()
+        if self._errors:
+            raise BaseExceptionGroup("unhandled errors in a task group", self._errors)
+        if self._cancelled is not None:
+            raise self._cancelled
+
+    async def _wait(self) -> None:
+        with CancelScope() as scope:
+            while self._scopes:
+                try:
+                    await asyncio.wait(self._scopes)
+                except asyncio.CancelledError as error:
+                    self._cancelled = error
+                    self.cancel()
+                    # A scope goes on cancelling, which would not end them sooner.
+                    scope.shield = True
+
+    def _note_end(self, task: asyncio.Task[None]) -> None:
+        scope = self._scopes.pop(task)
+        if not task.cancelled():
+            error = task.exception()
+            if error is None:
+                return
+            self._errors.append(error)
+        elif not scope.cancel_called:
+            self._cancelled = asyncio.CancelledError(f"{task.get_name()} was cancelled by somebody else")
+        else:
+            return
+        self.cancel()
+        if self._owner is not None and not (self._leaving or self._owner_cancelled):
+            self._owner_cancelled = self._owner.cancel()
 
 
 class AsyncioInterruption:
@@ -154,6 +225,9 @@ class AsyncioEventLoop(EventLoop):
 
     def tasks(self) -> Tasks:
         return AsyncioTasks(self._loop)
+
+    def task_group(self) -> TaskGroup:
+        return AsyncioTaskGroup(self._loop)
 
     def interruption(self) -> Interruption:
         return AsyncioInterruption()

@@ -9,9 +9,10 @@ from collections.abc import Callable, Coroutine
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+import anyio
 import trio
 
-from starlette_sse.eventloop.base import A_MOMENT, Alarm, EventLoop, Interruption, Tasks, Waiter
+from starlette_sse.eventloop.base import A_MOMENT, Alarm, EventLoop, Interruption, TaskGroup, Tasks, Waiter
 
 __all__ = ["TrioEventLoop", "call_protected"]
 
@@ -90,6 +91,31 @@ class TrioTasks:
             await self._manager.__aexit__(None, None, None)
         finally:
             self._scope.__exit__(None, None, None)
+
+
+class TrioTaskGroup:
+    """Anyio's own: to trio, the task that enters a nursery is the one that leaves it."""
+
+    def __init__(self) -> None:
+        self._group = anyio.create_task_group()
+
+    def start_soon(self, function: Callable[..., Coroutine[Any, Any, object]], *args: object, name: str) -> None:
+        self._group.start_soon(function, *args, name=name)
+
+    def cancel(self) -> None:
+        self._group.cancel_scope.cancel()
+
+    async def __aenter__(self) -> Self:
+        await self._group.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if exc is not None:
+            self.cancel()
+        # It would wrap the block's error in a group.
+        await self._group.__aexit__(None, None, None)
 
 
 class TrioInterruption:
@@ -171,6 +197,9 @@ class TrioEventLoop(EventLoop):
 
     def tasks(self) -> Tasks:
         return TrioTasks()
+
+    def task_group(self) -> TaskGroup:
+        return TrioTaskGroup()
 
     def interruption(self) -> Interruption:
         return TrioInterruption()

@@ -34,6 +34,8 @@ async def nothing_left_running(*brokers: Broker) -> AsyncIterator[None]:
     subscriptions = [broker.health().subscriptions for broker in brokers]
     yield
     await anyio.wait_all_tasks_blocked()
+    # Fixtures may be set up and torn down in different tasks.
+    before.add(anyio.get_current_task().id)
     left = [f"the task {task.name}" for task in tasks() if task.id not in before]
     for broker, count in zip(brokers, subscriptions, strict=True):
         more = broker.health().subscriptions - count

@@ -7,11 +7,11 @@ from types import TracebackType
 from typing import Any, Self
 
 import anyio
-from anyio.abc import TaskGroup
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Scope
 
 from starlette_sse.draining import STATE_KEY, Domain, lifespan
+from starlette_sse.eventloop import TaskGroup, current_event_loop
 from starlette_sse.testing.domain import WatchedDomain
 from starlette_sse.testing.exceptions import NoEventError, StillRunningError, StreamForgottenError
 from starlette_sse.testing.exchange import Exchange, Head
@@ -56,7 +56,7 @@ class Server:
             raise RuntimeError("a client is opened once; make another one for the next time")
         self._opened = True
         self.state |= await self._own_domain.__aenter__()
-        tasks = self._tasks = await anyio.create_task_group().__aenter__()
+        tasks = self._tasks = await current_event_loop().task_group().__aenter__()
         try:
             if self._lifespan is not None:
                 tasks.start_soon(self._lifespan.run, name="the app's lifespan")
@@ -162,8 +162,7 @@ class Server:
 
     async def _end(self, tasks: TaskGroup) -> None:
         self._tasks = None
-        tasks.cancel_scope.cancel()
-        # A task group would wrap the block's exception in a group, so it does not see it.
+        tasks.cancel()
         try:
             await tasks.__aexit__(None, None, None)
         finally:
