@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -38,6 +39,14 @@ async def stubborn(notes: list[str]) -> None:
         except BaseException:
             notes.append("caught")
     await anyio.sleep_forever()
+
+
+async def check_no_cancellation_is_left() -> None:
+    await checkpoint()
+    if running_event_loop() == "asyncio":
+        task = asyncio.current_task()
+        assert task is not None
+        assert not task.cancelling()
 
 
 async def in_a_task(function: Callable[[], Coroutine[Any, Any, object]]) -> None:
@@ -90,11 +99,7 @@ async def test_a_task_that_fails_cancels_the_block_and_the_others() -> None:
             await until_cancelled(notes)
     assert [type(error) for error in raised.value.exceptions] == [TaskError, TaskError]
     assert notes == ["cancelled", "cancelled"]
-    await anyio.sleep(1)
-    if running_event_loop() == "asyncio":
-        task = asyncio.current_task()
-        assert task is not None
-        assert not task.cancelling()
+    await check_no_cancellation_is_left()
 
 
 async def test_a_task_that_fails_while_the_others_are_awaited_ends_them() -> None:
@@ -110,6 +115,7 @@ async def test_a_task_that_fails_while_the_others_are_awaited_ends_them() -> Non
             tasks.start_soon(until_cancelled, notes, name="other")
             tasks.start_soon(fail_later, name="failing")
     assert notes == ["cancelled"]
+    await check_no_cancellation_is_left()
 
 
 @pytest.mark.parametrize("where", ["in the block", "at its end"])
@@ -224,3 +230,16 @@ class TestOnAsyncio:
         await anyio.wait_all_tasks_blocked()
         with pytest.raises(asyncio.CancelledError, match="it was cancelled by somebody else"):
             await group.__aexit__(None, None, None)
+
+    async def test_a_task_that_is_cancelled_may_raise_a_cancellation_of_its_own(self) -> None:
+        """Somebody's wrapper around it does; it has ended as it was told."""
+
+        async def give_up() -> None:
+            with suppress(asyncio.CancelledError):
+                await anyio.sleep_forever()
+            raise asyncio.CancelledError
+
+        async with current_event_loop().task_group() as tasks:
+            tasks.start_soon(give_up, name="it")
+            await anyio.wait_all_tasks_blocked()
+            tasks.cancel()
