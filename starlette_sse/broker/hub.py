@@ -122,7 +122,8 @@ class Broker:
         loop = current_event_loop()
         self._adopt(loop)
         async with AsyncExitStack() as stack:
-            stack.push_async_callback(self._close_backend)
+            self._stack = stack
+            stack.push_async_callback(self._leave)
             if not self._open:
                 await self._backend.open(self._log)
             tasks = await stack.enter_async_context(loop.task_group())
@@ -136,10 +137,9 @@ class Broker:
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        stack, self._stack = self._stack, None
         self._end()
-        if stack is not None:
-            await stack.aclose()
+        if self._stack is not None:
+            await self._stack.aclose()
 
     async def close(self) -> None:
         """End every subscription with :exc:`~starlette_sse.BrokerClosedError` and give back what the backend holds.
@@ -157,8 +157,11 @@ class Broker:
                 await self._backend.serve()
                 await anyio.sleep_forever()
 
+    async def _leave(self) -> None:
+        self._open, self._stack = False, None
+        await self._close_backend()
+
     async def _close_backend(self) -> None:
-        self._open = False
         with anyio.CancelScope(shield=True):
             await self._backend.close()
 

@@ -85,8 +85,8 @@ class SSETestClient:
 
     The app's lifespan runs from the block's start to its end. An exception of the app is raised where the test asked
     for the stream, or, once the response has started, where it closes it. A stream that is left open is closed and
-    named by a :exc:`~starlette_sse.testing.StreamForgottenError`. On asyncio it may be opened in one task and
-    closed in another, as by a fixture of pytest-asyncio; on trio one task does both.
+    named by a :exc:`~starlette_sse.testing.StreamForgottenError`. On asyncio the client may be opened in one
+    task and closed in another, as by a fixture of pytest-asyncio; on trio one task does both.
 
     :param base_url: where the app is, for paths.
     :param headers: sent with every request.

@@ -16,6 +16,7 @@ from starlette_sse import SSEEndpoint, lifespan
 from starlette_sse.broker import Broker
 from starlette_sse.broker.memory import MemoryBackend
 from starlette_sse.closing import follow_closes
+from starlette_sse.exceptions import BrokerError
 from starlette_sse.presence import count_together
 from starlette_sse.testing import nothing_left_running
 from tests.broker.conftest import MakeBroker
@@ -144,6 +145,27 @@ async def test_a_cancelled_start_closes_the_backend(used: bool) -> None:
     assert (backend.closed, opened) == (True, 1)
     await broker.publish("a", "x")
     assert opened == 2
+    async with broker:
+        await broker.publish("a", "x")
+
+
+async def test_of_two_that_enter_at_once_one_is_refused(make_broker: MakeBroker) -> None:
+    """As when two apps that share a broker start together."""
+    broker = make_broker()
+    entered: list[bool] = []
+
+    async def enter() -> None:
+        try:
+            async with broker:
+                entered.append(True)
+                await anyio.wait_all_tasks_blocked()
+        except BrokerError:
+            entered.append(False)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(enter)
+        tasks.start_soon(enter)
+    assert sorted(entered) == [False, True]
     async with broker:
         await broker.publish("a", "x")
 
