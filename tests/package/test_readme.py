@@ -18,12 +18,13 @@ import starlette_sse.testing
 from starlette_sse import Broker, ChannelEndpoint, CloseReason, ServerSentEvent, SSEEndpoint
 from starlette_sse.broker import ResetReason
 from starlette_sse.observers import Observer, StructlogObserver
-from starlette_sse.testing import Ending, SSETestClient
+from starlette_sse.testing import Ending, SSETestClient, VirtualClock
 from tests.broker.redis_server import running
 from tests.package.test_documents import blocks, compiled, rendered
 from tests.servers.processes import ROOT
 
 README = ROOT / "README.rst"
+TESTING = ROOT / "docs" / "testing.rst"
 SAMPLE = ROOT / "tests" / "testing" / "test_sample.py"
 
 # What the README calls by a word instead of a literal.
@@ -38,13 +39,13 @@ STARLETTES = {"dispatch", "method_not_allowed"}
 
 
 @cache
-def document() -> nodes.document:
-    return rendered(README)
+def document(path: Path = README) -> nodes.document:
+    return rendered(path)
 
 
-def table(heading: str) -> dict[str, list[str]]:
+def table(heading: str, path: Path = README) -> dict[str, list[str]]:
     """Return the table whose first column has this heading: the other cells of each row by its first."""
-    for found in document().findall(nodes.table):
+    for found in document(path).findall(nodes.table):
         head, *rows = ([entry.astext() for entry in row.findall(nodes.entry)] for row in found.findall(nodes.row))
         if head[0] == heading:
             return {first: rest for first, *rest in rows}
@@ -127,7 +128,7 @@ def test_the_test_clients_abilities_are_there() -> None:
     """Each name in the table is one of the client's, the stream's or the module's."""
     client = SSETestClient(Starlette())
     places = {"client": client, "stream": client.stream("/"), "": starlette_sse.testing}
-    for told in table("What a test can do"):
+    for told in table("What a test can do", TESTING):
         for place, name in re.findall(r"(?:(\w+)\.)?(\w+)(?:\([^)]*\))?", told):
             assert name in dir(places[place]), told
 
@@ -139,8 +140,8 @@ def test_no_row_of_a_table_is_torn() -> None:
 
 
 def test_the_sample_of_a_test_module_is_the_one_that_is_tested() -> None:
-    """The README has it word for word."""
-    assert SAMPLE.read_text().strip() in [block.astext() for block in blocks(README, "python")]
+    """The document has it word for word."""
+    assert SAMPLE.read_text().strip() in [block.astext() for block in blocks(TESTING, "python")]
 
 
 def test_the_files_that_the_readme_refers_to_are_there() -> None:
@@ -157,7 +158,7 @@ def test_the_files_that_the_readme_refers_to_are_there() -> None:
 
 @pytest.fixture(scope="module")
 def example() -> dict[str, Any]:
-    """Run the README down to the tests of the sample module, which have names of their own."""
+    """Run the README."""
     namespace: dict[str, Any] = {"__name__": "README"}
     for block in example_blocks():
         exec(compiled(README, block), namespace)
@@ -166,10 +167,14 @@ def example() -> dict[str, Any]:
 
 def example_blocks() -> Iterator[nodes.literal_block]:
     for block in blocks(README, "python"):
-        if block.astext().startswith('"""'):
-            return
         if "fragment" not in block["classes"]:
             yield block
+
+
+@pytest.mark.anyio
+async def test_the_example_of_a_test_passes(example: dict[str, Any], virtual_clock: VirtualClock) -> None:
+    """On the clock that it asks for."""
+    await example["test_the_clock_ticks"](virtual_clock)
 
 
 @pytest.mark.anyio
