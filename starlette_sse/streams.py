@@ -74,6 +74,7 @@ class Stream:
         "_stalled",
         "_start_authorizing",
         "_told",
+        "_unanswered",
         "_watched",
         "_writer",
         "disconnect",
@@ -114,6 +115,7 @@ class Stream:
         self._start_authorizing: Callable[[], Alarm] | None = None
         self._awaited_ping: Awaitable[bytes] | None = None
         self._opened = self._ping_due = self._stalled = self._told = self._cut = self._hurried = False
+        self._unanswered = False
         self._goodbye: anyio.CancelScope | None = None
         self._reason: CloseReason | None = None
         self._error: BaseException | None = None
@@ -369,11 +371,13 @@ class Stream:
 
     def _authorize_again(self) -> None:
         """Ask beside the stream, whose task may be stuck with a client that does not read."""
-        if self._authorizing is not None:
+        if self._unanswered:
             # Whoever cannot be asked is not let in.
             self._fail(TimeoutError("authorize gave no answer within authorize_interval"), "authorize")
         elif self._reason is None and self._start_authorizing is not None:
             self._deadlines.authorized()
+            # Noted before: an eager task may have its answer when it is started.
+            self._unanswered = True
             self._authorizing = self._start_authorizing()
 
     async def _authorize(self) -> None:
@@ -387,7 +391,7 @@ class Stream:
             if self._loop.is_cancelled():
                 raise
             self._fail(foreign_cancellation("authorize", exc), "authorize")
-        self._authorizing = None
+        self._unanswered = False
 
     def _ping_now(self) -> bool:
         """Ping without waking the stream's task, and tell whether that was possible."""

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.routing import Route
 
 from starlette_sse import Broker, ChannelEndpoint, CloseReason, ServerSentEvent, SSEEndpoint
-from starlette_sse.iterators import threads_of_iterators
+from starlette_sse.iterators import ThreadCall, threads_of_iterators
 from starlette_sse.testing import SSETestClient, capture_logs
 from tests.streams.apps import Noting, serve
 
@@ -257,8 +257,16 @@ async def test_a_stream_is_closed_though_all_threads_are_stuck() -> None:
         await until(lambda: limiter.borrowed_tokens == 0)
 
 
-async def test_what_a_step_raises_that_was_left_is_reported() -> None:
+async def test_what_a_step_raises_that_was_left_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits for it, and somebody has to know."""
+    follow, left = ThreadCall.follow, []
+
+    def followed(call: ThreadCall, function: Callable[[BaseException | None], None]) -> bool:
+        left.append(follow(call, function))
+        released.set()
+        return left[-1]
+
+    monkeypatch.setattr(ThreadCall, "follow", followed)
     released = threading.Event()
     entered = threading.Event()
 
@@ -276,7 +284,7 @@ async def test_what_a_step_raises_that_was_left_is_reported() -> None:
             async with client.stream("/") as stream:
                 await stream.expect("first")
                 await until(entered.is_set)
-                threading.Timer(0.05, released.set).start()
+    assert left == [True]
     assert [entry["error"] for entry in logs.named("stream.failed")] == ["ValueError('too late')"]
 
 

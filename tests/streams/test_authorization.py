@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import anyio
@@ -14,7 +15,8 @@ from starlette.routing import Route
 
 from starlette_sse import Broker, ChannelEndpoint, CloseReason, SSEEndpoint, lifespan
 from starlette_sse.observers import Observer
-from starlette_sse.testing import Ending, SSETestClient, capture_logs
+from starlette_sse.streams import Stream
+from starlette_sse.testing import CapturedLogs, Ending, SSETestClient, capture_logs
 
 pytestmark = pytest.mark.anyio
 
@@ -207,28 +209,45 @@ async def test_an_authorization_that_gives_no_answer_ends_the_stream(kind: type[
     assert [reason for _, reason in Hung.ends] == [CloseReason.ERROR]
 
 
+class AskedTwice(Guarded):
+    """Sends one event, lets its client in once, and logs what becomes of it."""
+
+    valid, ends, rooms = {TOKEN}, [], []
+    observers = SSEEndpoint.observers
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.ends = []
+
+    async def authorize(self, request: Request) -> Any:
+        asked, self.asked = getattr(self, "asked", False), True
+        return self.again() if asked else None
+
+    def again(self) -> Any:
+        """Answer the second time."""
+
+    async def events(self, request: Request) -> AsyncIterator[Any]:
+        yield "first"
+        await anyio.sleep_forever()
+
+
+async def log_of(endpoint: type[SSEEndpoint]) -> CapturedLogs:
+    """Return what is logged of a stream that an error ends after its first event."""
+    with capture_logs() as logs:
+        async with serve(endpoint) as client, client.stream("/") as stream:
+            await stream.expect("first")
+            assert (await stream.next_event()).event == "stream-error"
+    return logs
+
+
 async def test_an_error_of_a_later_authorization_ends_the_stream() -> None:
     """Its place in the log is its own."""
 
-    class Failing(Guarded):
-        valid, ends, rooms = {TOKEN}, [], []
-        observers = SSEEndpoint.observers
-        asked: ClassVar[int] = 0
+    class Failing(AskedTwice):
+        def again(self) -> Any:
+            raise ConnectionError("the database is away")
 
-        async def authorize(self, request: Request) -> None:
-            type(self).asked += 1
-            if self.asked > 1:
-                raise ConnectionError("the database is away")
-
-        async def events(self, request: Request) -> AsyncIterator[Any]:
-            yield "first"
-            await anyio.sleep_forever()
-
-    app = Starlette(routes=[Route("/", Failing)], lifespan=lifespan)
-    with capture_logs() as logs:
-        async with SSETestClient(app, timeout=100) as client, client.stream("/") as stream:
-            await stream.expect("first")
-            assert (await stream.next_event()).event == "stream-error"
+    logs = await log_of(Failing)
     assert logs.named("stream.failed")[0]["during"] == "authorize"
     assert [reason for _, reason in Failing.ends] == [CloseReason.ERROR]
 
@@ -236,24 +255,11 @@ async def test_an_error_of_a_later_authorization_ends_the_stream() -> None:
 async def test_an_answer_that_is_no_answer_is_not_logged() -> None:
     """Who returns the user instead of nothing finds no token in the log."""
 
-    class Returning(Guarded):
-        valid, ends, rooms = {TOKEN}, [], []
-        observers = SSEEndpoint.observers
-        asked: ClassVar[int] = 0
+    class Returning(AskedTwice):
+        def again(self) -> Any:
+            return {"token": TOKEN}
 
-        async def authorize(self, request: Request) -> Any:
-            type(self).asked += 1
-            return None if self.asked == 1 else {"token": TOKEN}
-
-        async def events(self, request: Request) -> AsyncIterator[Any]:
-            yield "first"
-            await anyio.sleep_forever()
-
-    app = Starlette(routes=[Route("/", Returning)], lifespan=lifespan)
-    with capture_logs() as logs:
-        async with SSETestClient(app, timeout=100) as client, client.stream("/") as stream:
-            await stream.expect("first")
-            assert (await stream.next_event()).event == "stream-error"
+    logs = await log_of(Returning)
     assert "or return None; not dict" in logs.named("stream.failed")[0]["error"]
     assert TOKEN not in repr(logs)
 
@@ -306,3 +312,23 @@ async def test_a_client_that_is_stuck_is_asked_in_time() -> None:
         assert await stream.closed() is Ending.FINISHED
         assert [event.event for event in stream.events] == ["stream-error"]
     assert [reason for _, reason in Stuck.ends] == [CloseReason.UNAUTHORIZED]
+
+
+async def test_an_answer_that_is_there_at_once_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An eager task, as Python 3.12 has them, may have ended when the call that starts it returns."""
+    original = Stream._begin
+
+    def begin(stream: Stream, tasks: Any, *args: Any) -> None:
+        original(stream, tasks, *args)
+
+        def start_eagerly() -> Any:
+            with pytest.raises(StopIteration):
+                stream._authorize().send(None)
+            return SimpleNamespace(cancel=bool)
+
+        stream._start_authorizing = start_eagerly
+
+    monkeypatch.setattr(Stream, "_begin", begin)
+    async with serve(Ticks) as client, client.stream(f"/?token={TOKEN}") as stream:
+        await stream.expect(*["tick"] * 35)
+    assert [reason for _, reason in Ticks.ends] == [CloseReason.CLIENT_GONE]
