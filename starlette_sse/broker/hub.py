@@ -12,10 +12,10 @@ import anyio.from_thread
 from anyio.from_thread import BlockingPortal
 
 from starlette_sse.attributes import check_choice, check_seconds
+from starlette_sse.broker.backends import backend_of, check_event_loop
 from starlette_sse.broker.base import Backend
 from starlette_sse.broker.entries import Retention, frame_of
 from starlette_sse.broker.log import Log
-from starlette_sse.broker.memory import MemoryBackend
 from starlette_sse.broker.names import channel_names, check_name
 from starlette_sse.broker.subscription import OnLag, Snapshot, Subscription
 from starlette_sse.broker.tally import Tally
@@ -319,30 +319,6 @@ class Broker:
         self._log.subscribers.clear()
         self._loop = loop
         self._log.bind(loop)
-
-
-def backend_of(url: str, prefix: str, timeout: float) -> Backend:
-    """Return the backend that ``url`` names."""
-    scheme = str(url).partition(":")[0]
-    if url in {"memory://", "memory:"}:
-        return MemoryBackend()
-    if scheme in {"redis", "rediss", "unix"}:
-        from starlette_sse.broker.redis import RedisBackend  # noqa: PLC0415 - redis is an extra
-
-        return RedisBackend(url, prefix=prefix, timeout=timeout)
-    raise ConfigurationError(
-        f"a broker's url must be memory://, redis://, rediss:// or unix://, or a Backend; not {scheme!r}"
-    )
-
-
-def check_event_loop(backend: Backend) -> None:
-    """Check that ``backend`` can run in the event loop that is running, if one is."""
-    running = running_event_loop()
-    if running is not None and running not in backend.event_loops:
-        raise ConfigurationError(
-            f"a {backend.name} broker runs on {', '.join(sorted(backend.event_loops))} only, not on {running}: "
-            "the client library that it needs is written for that; run the app there, or use memory://"
-        )
 
 
 def is_running(loop: EventLoop) -> bool:

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from starlette_sse import CloseReason, ConfigurationError, SSEEndpoint
+from starlette_sse import BrokerUnavailableError, CloseReason, ConfigurationError, SSEEndpoint
 from starlette_sse.testing import Ending, SSETestClient
 from tests.streams.apps import Noting, serve
 
@@ -338,3 +338,19 @@ async def test_a_header_of_one_client_is_never_another_s() -> None:
                 await client.stream("/")
     assert mine == {"X-App": "board"}
     assert "X-User" not in SSEEndpoint.headers
+
+
+@pytest.mark.parametrize("hook", ["authorize", "on_connect"])
+async def test_a_hook_that_finds_the_broker_away_refuses_the_client(hook: str) -> None:
+    """A browser is told so that it comes back, as by a channel's endpoint; nothing was opened."""
+
+    async def ask(self: Plain, request: Request) -> None:
+        raise BrokerUnavailableError("redis is away")
+
+    endpoint: Any = type("Asking", (Plain,), {hook: ask, "max_connections": 1})
+    async with serve(endpoint) as client:
+        for _ in range(2):
+            async with client.stream("/", headers={"accept": "text/event-stream"}) as stream:
+                await stream.expect({"event": "stream-rejected", "data": {"reason": "broker_unavailable"}})
+        assert (await client.request("GET", "/", headers={"accept": "*/*"})).status_code == 503
+    assert [note for note in endpoint.notes if note != "connected"] == []
