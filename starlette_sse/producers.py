@@ -99,7 +99,7 @@ class Producer:
         """
         advance, encode, writer, on_sent = self._iterator.__anext__, self._encode, self._writer, self._on_sent
         pulling, delivering = Phase.PULLING, Phase.DELIVERING
-        send, time = writer.send, self._loop.time
+        send, put, puts, time = writer.send, writer.put, writer.puts, self._loop.time
         check_at, produced = time() + LONGEST_TURN, 0
         with self._shelter:
             try:
@@ -116,7 +116,8 @@ class Producer:
                     # What writer.write() does, in place: the calls would be a tenth of what an event takes.
                     writer.sending_since = writer.last_write = now = time()
                     try:
-                        await send({"type": "http.response.body", "body": frame, "more_body": True})
+                        if not puts or not put(frame):
+                            await send({"type": "http.response.body", "body": frame, "more_body": True})
                         writer.bytes_sent += size
                     except Exception as exc:  # noqa: BLE001 - told to on_gone
                         writer.on_gone(exc)
@@ -130,10 +131,8 @@ class Producer:
                     if on_sent is not None:
                         on_sent(size)
                     if now >= check_at or not produced & MOST_EVENTS:
-                        check_at, send = now + LONGEST_TURN, writer.send
-                        if self._keeps_turn(now):
-                            # Neither the iterator nor send has waited; others must run all the same.
-                            await self._loop.checkpoint()
+                        check_at, send, puts = now + LONGEST_TURN, writer.send, writer.puts
+                        await self._let_others_run(now)
                     # Or a stream that waits would hold what it sent last.
                     del item, frame
             except BaseException as exc:  # noqa: BLE001 - sorted out by what it holds
@@ -156,10 +155,11 @@ class Producer:
         """Cancel whatever still runs, for good."""
         self._shelter.cut()
 
-    def _keeps_turn(self, now: float) -> bool:
-        """Tell whether the event loop is in the same turn as it was when this was asked before."""
+    async def _let_others_run(self, now: float) -> None:
+        """Wait for a turn of the event loop, unless that has turned since this was called before."""
         last_turn, self._turn = self._turn, self._loop.turn(now)
-        return self._turn == last_turn
+        if self._turn == last_turn:
+            await self._loop.checkpoint()
 
     async def _gets_turn(self) -> bool:
         if self._undeliverable:

@@ -29,11 +29,11 @@ def is_uvicorns(function: Receive | Send) -> bool:
     return isinstance(function, MethodType) and type(function.__self__).__module__.startswith("uvicorn.protocols.http.")
 
 
-def plain_send(send: Send) -> Send | None:
+def plain_send(send: Send) -> MethodType | None:
     """Return uvicorn's own ``send`` if nothing stands before it but what every Starlette app has; else None."""
     while isinstance(send, FunctionType) and (send.__module__, send.__qualname__) in WRAPPERS:
         send = wrapped_by(send, "send")
-    return send if is_uvicorns(send) else None
+    return send if isinstance(send, MethodType) and is_uvicorns(send) else None
 
 
 def wrapped_by(wrapper: Any, name: str) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 import anyio
 from starlette.types import Message, Send
 
+from starlette_sse.chunks import CHUNK, Exchange, exchange_in_chunks
 from starlette_sse.driving import Resumed
 from starlette_sse.eventloop import EventLoop, Waiter
 from starlette_sse.servers import plain_send
@@ -27,6 +28,7 @@ class FrameWriter:
     """
 
     __slots__ = (
+        "_exchange",
         "_loop",
         "_opening",
         "_time",
@@ -50,6 +52,7 @@ class FrameWriter:
         self.sends_now = False
         #: Who waits for its turn.
         self.next: Waiter | None = None
+        self._exchange: Exchange | None = None
         self._opening = b""
         self._unfinished: Resumed | None = None
         self.bytes_sent = 0
@@ -84,6 +87,23 @@ class FrameWriter:
         if plain is not None:
             self.send = plain
             self.sends_now = True
+            self._exchange = exchange_in_chunks(plain)
+
+    @property
+    def puts(self) -> bool:
+        """Whether :meth:`put` may be of use."""
+        return self._exchange is not None
+
+    def put(self, frame: bytes) -> bool:
+        """Hand ``frame`` to the server's transport, if that is the same as to send it now, and tell whether it is.
+
+        :raises Exception: the transport does not take it.
+        """
+        exchange = self._exchange
+        if exchange is None or exchange.disconnected or exchange.flow.write_paused or not frame:
+            return False
+        exchange.transport.write(CHUNK % (len(frame), frame))
+        return True
 
     async def write(self, frame: bytes, *, more: bool = True) -> None:
         """Send ``frame``; the caller has waited for its :meth:`turn`."""
@@ -119,19 +139,25 @@ class FrameWriter:
         For a ``send`` that needs no task to run in.
         """
         self.sending_since = self.last_write = self._time()
+        try:
+            done = self.put(frame) or self._begin_send(frame)
+        except Exception as exc:  # noqa: BLE001 - told to on_gone
+            self.sending_since = None
+            self.on_gone(exc)
+            return True
+        self.bytes_sent += len(frame)
+        if done:
+            self.sending_since = None
+        return done
+
+    def _begin_send(self, frame: bytes) -> bool:
+        """Send as far as that goes without waiting, and tell whether that was all."""
         sending: Any = self.send({"type": "http.response.body", "body": frame, "more_body": True})
         try:
             self._unfinished = Resumed(sending, sending.send(None))
         except StopIteration:
-            self.bytes_sent += len(frame)
-            self.sending_since = None
-        except Exception as exc:  # noqa: BLE001 - told to on_gone
-            self.sending_since = None
-            self.on_gone(exc)
-        else:
-            self.bytes_sent += len(frame)
-            return False
-        return True
+            return True
+        return False
 
     async def finish(self) -> None:
         """Await the rest of what :meth:`send_now` has begun, if there is any."""

@@ -9,6 +9,7 @@ import struct
 from collections.abc import AsyncIterator
 from typing import Any
 
+import h11
 import pytest
 import uvicorn
 from starlette.applications import Starlette
@@ -18,7 +19,7 @@ from starlette_sse import SSEEndpoint, lifespan
 from starlette_sse.decoding import EventDecoder
 from starlette_sse.writers import FrameWriter
 
-__all__ = ["Reader", "sends_from_callbacks", "serving"]
+__all__ = ["Reader", "puts_past_send", "sends_from_callbacks", "serving"]
 
 
 @contextlib.asynccontextmanager
@@ -49,12 +50,26 @@ def sends_from_callbacks(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     return outcomes
 
 
+def puts_past_send(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Return what grows by every frame that is tried to be put past the server's ``send``: whether that was done."""
+    outcomes: list[bool] = []
+    put = FrameWriter.put
+
+    def watched(self: FrameWriter, frame: bytes) -> bool:
+        outcomes.append(put(self, frame))
+        return outcomes[-1]
+
+    monkeypatch.setattr(FrameWriter, "put", watched)
+    return outcomes
+
+
 class Reader:
-    """A client that reads its stream as events."""
+    """A client that reads its stream as events, and is strict about how HTTP frames them."""
 
     def __init__(self, port: int, receive_buffer: int | None = None) -> None:
         self._port = port
         self._receive_buffer = receive_buffer
+        self._http = h11.Connection(h11.CLIENT)
         self._decoder = EventDecoder()
         self.events: list[str] = []
 
@@ -65,8 +80,16 @@ class Reader:
         client.setblocking(False)
         await asyncio.get_running_loop().sock_connect(client, ("127.0.0.1", self._port))
         self._reader, self._writer = await asyncio.open_connection(sock=client, limit=2**16)
-        self._writer.write(b"GET / HTTP/1.0\r\nHost: test\r\nAccept: text/event-stream\r\n\r\n")
-        await self._reader.readuntil(b": open")
+        request = h11.Request(
+            method="GET",
+            target="/",
+            headers=[("host", "test"), ("accept", "text/event-stream"), ("connection", "close")],
+        )
+        self._writer.write((self._http.send(request) or b"") + (self._http.send(h11.EndOfMessage()) or b""))
+        opening = b""
+        while b": open" not in opening:
+            opening += await self._receive()
+        self._decoder.feed(opening)
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -80,9 +103,9 @@ class Reader:
     async def read(self, count: int) -> list[str]:
         """Read until so many events are there."""
         while len(self.events) < count:
-            chunk = await self._reader.read(65536)
-            assert chunk, f"the stream ended after {len(self.events)} events"
-            self.events += [event.data for event in self._decoder.feed(chunk)]
+            body = await self._receive()
+            assert body, f"the stream ended after {len(self.events)} events"
+            self.events += [event.data for event in self._decoder.feed(body)]
         return self.events
 
     def reset(self) -> None:
@@ -96,3 +119,19 @@ class Reader:
         with contextlib.suppress(ConnectionError):
             while await self._reader.read(65536):
                 pass
+
+    async def finish(self) -> None:
+        """Read on until the response ends, as it has to."""
+        while body := await self._receive():
+            self.events += [event.data for event in self._decoder.feed(body)]
+
+    async def _receive(self) -> bytes:
+        """Return the next part of the body; ``b""`` behind its end."""
+        while True:
+            event = self._http.next_event()
+            if isinstance(event, h11.Data):
+                return bytes(event.data)
+            if isinstance(event, h11.EndOfMessage):
+                return b""
+            if event is h11.NEED_DATA:
+                self._http.receive_data(await self._reader.read(65536))

@@ -1,0 +1,325 @@
+"""Frames that pass by uvicorn's ``send``: only where it would do nothing else, and never other bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from types import SimpleNamespace
+from typing import Any
+
+import h11
+import pytest
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import Request
+from uvicorn.protocols.http import h11_impl, httptools_impl
+
+from starlette_sse import Broker, ChannelEndpoint, ServerSentEvent, SSEEndpoint
+from starlette_sse.chunks import CHUNK, exchange_in_chunks, only_writes_chunks
+from starlette_sse.eventloop import current_event_loop
+from starlette_sse.writers import FrameWriter
+from tests.loopback import Reader, puts_past_send, serving
+
+pytestmark = pytest.mark.anyio
+
+Sent = Callable[[Any, dict[str, Any]], Any]
+
+
+@pytest.fixture(params=["h11", "httptools"])
+def protocol(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    return "asyncio", {"use_uvloop": request.param == "uvloop"}
+
+
+@pytest.fixture
+def put(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    return puts_past_send(monkeypatch)
+
+
+def cycle_class(protocol: str) -> Any:
+    return {"h11": h11_impl, "httptools": httptools_impl}[protocol].RequestResponseCycle
+
+
+# What is found out about a class
+
+
+def test_uvicorn_s_own_only_write_chunks(protocol: str) -> None:
+    """Or every delivery would take longer, and nothing else would show it."""
+    assert only_writes_chunks(cycle_class(protocol).send)
+
+
+async def plain(self: Any, message: dict[str, Any]) -> None:
+    if not self.disconnected:
+        self.transport.write(CHUNK % (len(message["body"]), message["body"]))
+
+
+async def noting(self: Any, message: dict[str, Any]) -> None:
+    await plain(self, message)
+    self.sent_at = 1.0
+
+
+async def counting(self: Any, message: dict[str, Any]) -> None:
+    await plain(self, message)
+    self.bytes_sent += len(message["body"])
+
+
+async def noting_deeper(self: Any, message: dict[str, Any]) -> None:
+    await plain(self, message)
+    self.flow.written = True
+
+
+async def waiting(self: Any, message: dict[str, Any]) -> None:
+    await plain(self, message)
+    await asyncio.sleep(0)
+
+
+async def framing_otherwise(self: Any, message: dict[str, Any]) -> None:
+    self.transport.write(CHUNK % (len(message["body"]) + 1, b"\0" + message["body"]))
+
+
+async def writing_in_parts(self: Any, message: dict[str, Any]) -> None:
+    self.transport.write(b"%x\r\n" % len(message["body"]))
+    self.transport.write(message["body"] + b"\r\n")
+
+
+async def asking_more(self: Any, message: dict[str, Any]) -> None:
+    if not self.stream.closed:
+        await plain(self, message)
+
+
+async def holding_back(self: Any, message: dict[str, Any]) -> None:
+    """Nothing is written."""
+
+
+async def refusing(self: Any, message: dict[str, Any]) -> None:
+    raise RuntimeError("not now")
+
+
+def no_coroutine(self: Any, message: dict[str, Any]) -> None:
+    """Nothing is awaited."""
+
+
+def test_what_writes_chunks_and_nothing_else_is_told_from_what_does_more() -> None:
+    """The control for those below."""
+    assert only_writes_chunks(plain)
+
+
+@pytest.mark.parametrize(
+    "send",
+    [
+        noting,
+        counting,
+        noting_deeper,
+        waiting,
+        framing_otherwise,
+        writing_in_parts,
+        asking_more,
+        holding_back,
+        refusing,
+        no_coroutine,
+    ],
+    ids=lambda send: send.__name__,
+)
+def test_a_send_that_does_more_or_less_is_not_passed_by(send: Sent) -> None:
+    """Whatever a later uvicorn does for each part of a body goes on being done."""
+    assert not only_writes_chunks(send)
+
+
+# What is found out about an exchange
+
+
+class Transport:
+    def __init__(self) -> None:
+        self.written = b""
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+
+
+def asked(protocol: str, request: bytes) -> Any:
+    """Return uvicorn's exchange for a request."""
+    method, _, version = request.split()
+    more: dict[str, Any] = {}
+    if protocol == "h11":
+        connection = more["conn"] = h11.Connection(h11.SERVER)
+        connection.receive_data(request + b"\r\nhost: test\r\n\r\n")
+        connection.next_event()
+    else:
+        more |= {"expect_100_continue": False, "keep_alive": True}
+    return cycle_class(protocol)(
+        scope={"method": method.decode(), "http_version": version[-3:].decode(), "headers": []},
+        transport=Transport(),
+        flow=SimpleNamespace(write_paused=False),
+        logger=logging.getLogger("test"),
+        access_logger=logging.getLogger("test"),
+        access_log=False,
+        default_headers=[],
+        message_event=asyncio.Event(),
+        on_response=lambda: None,
+        **more,
+    )
+
+
+def started(protocol: str, request: bytes, **headers: str) -> Any:
+    """Return the exchange after its response has started."""
+    cycle = asked(protocol, request)
+    fields = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    starting = cycle.send({"type": "http.response.start", "status": 200, "headers": fields})
+    with pytest.raises(StopIteration):
+        starting.send(None)
+    return cycle
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_body_in_chunks_may_pass_by(protocol: str) -> None:
+    """As HTTP/1.1 sends a body of unknown length."""
+    cycle = started(protocol, b"GET / HTTP/1.1")
+    assert exchange_in_chunks(cycle.send) is cycle
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("request_line", [b"HEAD / HTTP/1.1", b"GET / HTTP/1.0"])
+async def test_a_body_that_is_not_sent_in_chunks_goes_through_send(protocol: str, request_line: bytes) -> None:
+    """HTTP/1.0 does not know them, though uvicorn with httptools does not mind, and HEAD has no body."""
+    cycle = started(protocol, request_line)
+    assert (exchange_in_chunks(cycle.send) is cycle) is (protocol == "httptools" and request_line.startswith(b"GET"))
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_the_head_of_a_body_in_chunks_goes_through_send(protocol: str) -> None:
+    """Which sends no body for it."""
+    cycle = started(protocol, b"HEAD / HTTP/1.1", transfer_encoding="chunked")
+    assert exchange_in_chunks(cycle.send) is None
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize(("send", "passed_by"), [(plain, True), (noting, False)], ids=["plain", "noting"])
+async def test_an_exchange_of_another_kind_is_tried(send: Sent, passed_by: bool) -> None:
+    """One that frames its body in chunks may still do something else in its ``send``."""
+    fields = {"scope": {"method": "GET"}, "chunked_encoding": True, "send": send}
+    exchange = type("Exchange", (), {**fields, "__module__": __name__})()
+    assert (exchange_in_chunks(exchange.send) is exchange) is passed_by
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_client_that_has_gone_or_stalls_is_left_to_send(protocol: str) -> None:
+    """Which knows whether to wait or to drop what comes."""
+    cycle = asked(protocol, b"GET / HTTP/1.1")
+    writer = FrameWriter(current_event_loop(), cycle.send, lambda error: None)
+    await writer.open({"type": "http.response.start", "status": 200, "headers": []}, b"")
+    cycle.transport.written = b""
+    assert writer.put(b": a\r\n\r\n")
+    cycle.flow.write_paused = True
+    assert not writer.put(b": b\r\n\r\n")
+    cycle.flow.write_paused, cycle.disconnected = False, True
+    assert not writer.put(b": c\r\n\r\n")
+    assert cycle.transport.written == b"7\r\n: a\r\n\r\n\r\n"
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_body_of_known_length_goes_through_send(protocol: str) -> None:
+    """Whose server counts its bytes."""
+    cycle = started(protocol, b"GET / HTTP/1.1", content_length="100")
+    assert exchange_in_chunks(cycle.send) is None
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_what_another_has_put_in_place_of_send_is_not_passed_by(
+    protocol: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who watches a server from inside, for a trace, goes on seeing what is sent."""
+    original = cycle_class(protocol).send
+
+    async def traced(self: Any, message: dict[str, Any]) -> None:
+        await original(self, message)
+
+    traced.__module__ = original.__module__
+    monkeypatch.setattr(cycle_class(protocol), "send", traced)
+    cycle = started(protocol, b"GET / HTTP/1.1")
+    assert exchange_in_chunks(cycle.send) is None
+
+
+# What a client gets
+
+
+class Counted(SSEEndpoint):
+    """Yields to others between the events, one of which is nothing at all."""
+
+    observers = ()
+
+    async def events(self, request: Request) -> AsyncIterator[Any]:
+        for number in range(600):
+            await asyncio.sleep(0)
+            yield b"" if number == 300 else ServerSentEvent(f"{number} " + "x" * (number % 50))
+
+
+EVENTS = [f"{number} " + "x" * (number % 50) for number in range(600) if number != 300]
+
+
+async def test_a_generator_s_events_come_whole(protocol: str, put: list[bool]) -> None:
+    """The client checks every chunk, and the body that ends as a body does."""
+    async with serving(Counted, protocol) as port, Reader(port) as reader:
+        assert await reader.read(len(EVENTS)) == EVENTS
+        await reader.finish()
+    assert put.count(True) >= len(EVENTS) // 2
+    # An empty chunk would end the body, so that one goes through send, which drops it.
+    assert put.count(False) <= 1
+
+
+async def test_a_channel_s_events_pass_by_send(protocol: str, put: list[bool]) -> None:
+    """All of them, to each reader."""
+
+    class News(ChannelEndpoint):
+        broker = Broker(observers=())
+        channels = ("news",)
+        observers = ()
+
+    async with serving(News, protocol) as port, Reader(port) as one, Reader(port) as other:
+        for number in range(50):
+            await News.broker.publish("news", str(number))
+            for reader in (one, other):
+                assert (await reader.read(number + 1))[-1] == str(number)
+    assert put == [True] * 100
+
+
+async def test_behind_a_middleware_that_wraps_send_nothing_passes_by(protocol: str, put: list[bool]) -> None:
+    """It may compress what it sends, or count it."""
+    gzip = [Middleware(GZipMiddleware)]
+    async with serving(Counted, protocol, middleware=gzip) as port, Reader(port) as reader:
+        assert await reader.read(len(EVENTS)) == EVENTS
+    assert put == []
+
+
+async def test_a_traced_server_sees_all_that_is_sent(
+    protocol: str, put: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every event is a message to the function that was put in place of ``send``."""
+    bodies: list[bytes] = []
+    original = cycle_class(protocol).send
+
+    async def traced(self: Any, message: dict[str, Any]) -> None:
+        bodies.append(message.get("body", b""))
+        await original(self, message)
+
+    monkeypatch.setattr(cycle_class(protocol), "send", traced)
+    async with serving(Counted, protocol) as port, Reader(port) as reader:
+        assert await reader.read(len(EVENTS)) == EVENTS
+    assert not any(put)
+    assert b"".join(bodies).count(b"data: ") == len(EVENTS)
+
+
+async def test_http_1_0_gets_its_events_as_before(protocol: str) -> None:
+    """Under h11 without chunks, to the end of the connection."""
+    async with serving(Counted, protocol) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.0\r\nhost: test\r\n\r\n")
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        writer.close()
+    assert body.count(b"data: ") == len(EVENTS)
+    assert (b"transfer-encoding: chunked" in head) is (protocol == "httptools")
