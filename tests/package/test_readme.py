@@ -20,10 +20,11 @@ from starlette_sse.broker import ResetReason
 from starlette_sse.observers import Observer, StructlogObserver
 from starlette_sse.testing import Ending, SSETestClient, VirtualClock
 from tests.broker.redis_server import running
-from tests.package.test_documents import blocks, compiled, rendered
+from tests.package.test_documents import DOCUMENTS, blocks, compiled, rendered
 from tests.servers.processes import ROOT
 
 README = ROOT / "README.rst"
+BROADCAST = ROOT / "docs" / "broadcast.rst"
 TESTING = ROOT / "docs" / "testing.rst"
 SAMPLE = ROOT / "tests" / "testing" / "test_sample.py"
 
@@ -106,15 +107,24 @@ def test_everything_that_a_channel_endpoint_adds_has_a_row() -> None:
 def test_every_parameter_of_a_broker_has_a_row_with_its_default() -> None:
     """The table is the constructor."""
     parameters = inspect.signature(Broker).parameters
-    rows = table("Of Broker")
+    rows = table("Of Broker", BROADCAST)
     assert list(rows) == list(parameters)
     check_defaults(rows, {name: parameter.default for name, parameter in parameters.items()})
 
 
-@pytest.mark.parametrize(("heading", "reasons"), [("Reason", CloseReason), ("Reset because", ResetReason)])
-def test_every_reason_has_a_row(heading: str, reasons: Iterable[str]) -> None:
+@pytest.mark.parametrize(
+    ("heading", "path", "reasons"), [("Reason", README, CloseReason), ("Reset because", BROADCAST, ResetReason)]
+)
+def test_every_reason_has_a_row(heading: str, path: Path, reasons: Iterable[str]) -> None:
     """Those of a stream's end and those of a reset."""
-    assert sorted(table(heading)) == sorted(reasons)
+    assert sorted(table(heading, path)) == sorted(reasons)
+
+
+def test_what_a_channel_keeps_is_told_as_it_is() -> None:
+    """The README's sentence has the constructor's defaults."""
+    defaults = {name: parameter.default for name, parameter in inspect.signature(Broker).parameters.items()}
+    assert (defaults["history"], defaults["max_age"], defaults["max_bytes"]) == (1000, 5 * 60, 1024**2)
+    assert "Each channel keeps 1,000 events, for five minutes and up to 1 MiB" in document().astext()
 
 
 def test_every_happening_that_an_observer_hears_of_is_named() -> None:
@@ -133,9 +143,10 @@ def test_the_test_clients_abilities_are_there() -> None:
             assert name in dir(places[place]), told
 
 
-def test_no_row_of_a_table_is_torn() -> None:
+@pytest.mark.parametrize("path", [README, BROADCAST], ids=lambda path: path.name)
+def test_no_row_of_a_table_is_torn(path: Path) -> None:
     """A line of a simple table whose first column has text is a row of its own."""
-    rows = [[entry.astext() for entry in row.findall(nodes.entry)] for row in document().findall(nodes.row)]
+    rows = [[entry.astext() for entry in row.findall(nodes.entry)] for row in document(path).findall(nodes.row)]
     assert [row for row in rows if "" in row] == []
 
 
@@ -144,13 +155,14 @@ def test_the_sample_of_a_test_module_is_the_one_that_is_tested() -> None:
     assert SAMPLE.read_text().strip() in [block.astext() for block in blocks(TESTING, "python")]
 
 
-def test_the_files_that_the_readme_refers_to_are_there() -> None:
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_the_files_that_a_document_refers_to_are_there(path: Path) -> None:
     """Documents and pictures of this repository."""
-    uris = [found["refuri"] for found in document().findall(nodes.reference) if "refuri" in found]
-    uris += [found["uri"] for found in document().findall(nodes.image)]
+    uris = [found["refuri"] for found in document(path).findall(nodes.reference) if "refuri" in found]
+    uris += [found["uri"] for found in document(path).findall(nodes.image)]
     own = [uri for uri in uris if not re.match(r"\w+:", uri)]
-    assert own
-    assert [uri for uri in own if not (ROOT / uri).is_file()] == []
+    assert own or path != README
+    assert [uri for uri in own if not (path.parent / uri).is_file()] == []
 
 
 # The examples
@@ -159,14 +171,18 @@ def test_the_files_that_the_readme_refers_to_are_there() -> None:
 @pytest.fixture(scope="module")
 def example() -> dict[str, Any]:
     """Run the README."""
-    namespace: dict[str, Any] = {"__name__": "README"}
-    for block in example_blocks():
-        exec(compiled(README, block), namespace)
+    return run(README)
+
+
+def run(path: Path) -> dict[str, Any]:
+    namespace: dict[str, Any] = {"__name__": path.stem}
+    for block in example_blocks(path):
+        exec(compiled(path, block), namespace)
     return namespace
 
 
-def example_blocks() -> Iterator[nodes.literal_block]:
-    for block in blocks(README, "python"):
+def example_blocks(path: Path) -> Iterator[nodes.literal_block]:
+    for block in blocks(path, "python"):
         if "fragment" not in block["classes"]:
             yield block
 
@@ -191,7 +207,7 @@ async def test_the_job_goes_on_where_its_client_was(example: dict[str, Any]) -> 
 
 def test_the_broadcast_example_is_a_whole_app() -> None:
     """Copied into a file of its own it is an app that any server runs."""
-    (block,) = [block for block in example_blocks() if "Broker()" in block.astext()]
+    (block,) = [block for block in example_blocks(README) if "Broker()" in block.astext()]
     namespace: dict[str, Any] = {}
     exec(compiled(README, block), namespace)
     assert isinstance(namespace["app"], Starlette)
@@ -244,10 +260,11 @@ async def test_a_scrape_shows_the_clock(example: dict[str, Any]) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_sync_route_publishes_what_readers_get(example: dict[str, Any]) -> None:
+async def test_a_sync_route_publishes_what_readers_get() -> None:
     """By the twin of publish, in FastAPI's worker thread."""
-    broker = example["News"].broker
-    async with broker, broker.subscribe("news") as reader, SSETestClient(example["api"]) as client:
+    example = run(BROADCAST)
+    broker = example["broker"]
+    async with broker, broker.subscribe("weather") as reader, SSETestClient(example["api"]) as client:
         answer = await client.request("POST", "/temperature", params={"degrees": 21.5})
         entry = await anext(reader)
         assert (entry.id, entry.event.data) == (answer.json(), '{"degrees":21.5}')
@@ -255,11 +272,11 @@ async def test_a_sync_route_publishes_what_readers_get(example: dict[str, Any]) 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_another_process_publishes_by_redis(example: dict[str, Any], tmp_path: Path) -> None:
+async def test_another_process_publishes_by_redis(tmp_path: Path) -> None:
     """What it publishes reaches the readers of this one."""
     with running(tmp_path) as server:
         async with Broker(server.url) as broker, broker.subscribe("news") as reader:
-            event_id = await example["publish_from_a_worker"](server.url, "news", "from elsewhere")
+            event_id = await run(BROADCAST)["publish_from_a_worker"](server.url, "news", "from elsewhere")
             entry = await anext(reader)
             assert entry.id == event_id
             assert entry.event is not None
