@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from starlette_sse.eventloop import Waiter
+from starlette_sse.writers import FrameWriter
 
 __all__ = ["FrameSource", "NoFrames"]
 
@@ -21,6 +22,9 @@ class FrameSource(Protocol):
 
     def notify(self, callback: Callable[[], None]) -> None:
         """From now on call ``callback`` when frames are ready, in place of waking :meth:`pull`."""
+
+    def use(self, lane: FrameWriter) -> None:
+        """Send by ``lane``, where it is free, what :meth:`pull` would wait for."""
 
     def wake(self) -> None:
         """Make a waiting :meth:`pull` return."""
@@ -72,6 +76,9 @@ class NoFrames:
 
     def notify(self, callback: Callable[[], None]) -> None:
         """There are none."""
+
+    def use(self, lane: FrameWriter) -> None:
+        """Nor is there anything to send."""
 
     def leave(self) -> None:
         """There never were."""

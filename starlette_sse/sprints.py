@@ -12,23 +12,23 @@ KEY = "starlette_sse_sprint"
 
 
 class Sprinter(Protocol):
-    """A stream that may have frames ready."""
+    """Who may have frames ready: a stream, or a channel for all that follow it."""
 
     def sprint(self) -> None:
         """Send them."""
 
 
 class Sprint:
-    """The streams of one event loop that got frames in its present turn; each sends in the next.
+    """Those of one event loop who got frames in its present turn; each sends in the next.
 
     What is published in one turn leaves in one send of each stream.
     """
 
-    __slots__ = ("_loop", "_streams")
+    __slots__ = ("_loop", "_sprinters")
 
     def __init__(self, loop: EventLoop) -> None:
         self._loop = loop
-        self._streams: list[Sprinter] = []
+        self._sprinters: dict[Sprinter, None] = {}
 
     @classmethod
     def of(cls, loop: EventLoop) -> Sprint:
@@ -38,13 +38,13 @@ class Sprint:
             sprint = loop.locals[KEY] = cls(loop)
         return sprint
 
-    def add(self, stream: Sprinter) -> None:
-        """Let ``stream`` send in the next turn."""
-        if not self._streams:
+    def add(self, sprinter: Sprinter) -> None:
+        """Let ``sprinter`` send in the next turn, once."""
+        if not self._sprinters:
             self._loop.call_soon(self._run)
-        self._streams.append(stream)
+        self._sprinters[sprinter] = None
 
     def _run(self) -> None:
-        streams, self._streams = self._streams, []
-        for stream in streams:
-            stream.sprint()
+        sprinters, self._sprinters = self._sprinters, {}
+        for sprinter in sprinters:
+            sprinter.sprint()

@@ -35,6 +35,9 @@ __all__ = ["Stream"]
 #: The client cannot be told any more, so what waits in ``send`` is not waited for.
 ABRUPT = frozenset({CloseReason.CLIENT_GONE, CloseReason.SEND_TIMEOUT, CloseReason.CANCELLED})
 
+#: The client gets no event more, though there may be some.
+SILENT = ABRUPT | {CloseReason.UNAUTHORIZED, CloseReason.CLOSED}
+
 #: The events ended by themselves: what was sent of them may still be on its way to a slow client.
 UNHURRIED = frozenset({CloseReason.FINISHED, CloseReason.ERROR})
 
@@ -162,6 +165,7 @@ class Stream:
             return
         self._reason = reason
         self._error = error
+        self._writer.end_puts()
         if reason in ABRUPT:
             self._hurry_up()
         else:
@@ -287,10 +291,12 @@ class Stream:
         if self._writer.sends_now and self._producer is None:
             # A method of whatever object: a partial is four times as large.
             self._source.notify(MethodType(Sprint.of(self._loop).add, self))
+            if not self._watched:
+                self._source.use(self._writer)
 
     async def _pass_on(self, frame: bytes | None) -> None:
         """Send what the source has brought, and the ping that is due."""
-        if self._reason in ABRUPT:
+        if self._reason in SILENT:
             return
         await self._writer.finish()
         if frame:

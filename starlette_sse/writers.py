@@ -105,6 +105,25 @@ class FrameWriter:
         exchange.transport.write(CHUNK % (len(frame), frame))
         return True
 
+    def offer(self, frames: bytes) -> bool:
+        """Put ``frames``, of which there are some, if nobody is sending; tell whether that was done."""
+        exchange = self._exchange
+        if exchange is None or self.sending_since is not None or exchange.disconnected or exchange.flow.write_paused:
+            return False
+        # As put() does, in place: a call would be a good part of what a delivery takes.
+        size = len(frames)
+        try:
+            exchange.transport.write(CHUNK % (size, frames))
+        except Exception as exc:  # noqa: BLE001 - told to on_gone
+            self.on_gone(exc)
+        self.last_write = self._time()
+        self.bytes_sent += size
+        return True
+
+    def end_puts(self) -> None:
+        """Let :meth:`put` and :meth:`offer` do nothing from now on."""
+        self._exchange = None
+
     async def write(self, frame: bytes, *, more: bool = True) -> None:
         """Send ``frame``; the caller has waited for its :meth:`turn`."""
         body = self.after_opening(frame)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import h11
@@ -40,26 +40,35 @@ async def serving(endpoint: type[SSEEndpoint], protocol: str, **options: Any) ->
 def sends_from_callbacks(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Return what grows by every send from a callback: whether it was done at once."""
     outcomes: list[bool] = []
-    send_now = FrameWriter.send_now
+    send_now, offer = FrameWriter.send_now, FrameWriter.offer
 
     def watched(self: FrameWriter, frame: bytes) -> bool:
         outcomes.append(send_now(self, frame))
         return outcomes[-1]
 
+    def offered(self: FrameWriter, frames: bytes) -> bool:
+        if done := offer(self, frames):
+            outcomes.append(done)
+        return done
+
     monkeypatch.setattr(FrameWriter, "send_now", watched)
+    monkeypatch.setattr(FrameWriter, "offer", offered)
     return outcomes
 
 
 def puts_past_send(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Return what grows by every frame that is tried to be put past the server's ``send``: whether that was done."""
     outcomes: list[bool] = []
-    put = FrameWriter.put
 
-    def watched(self: FrameWriter, frame: bytes) -> bool:
-        outcomes.append(put(self, frame))
-        return outcomes[-1]
+    def watch(method: Callable[[FrameWriter, bytes], bool]) -> Callable[[FrameWriter, bytes], bool]:
+        def watched(self: FrameWriter, frame: bytes) -> bool:
+            outcomes.append(method(self, frame))
+            return outcomes[-1]
 
-    monkeypatch.setattr(FrameWriter, "put", watched)
+        return watched
+
+    monkeypatch.setattr(FrameWriter, "put", watch(FrameWriter.put))
+    monkeypatch.setattr(FrameWriter, "offer", watch(FrameWriter.offer))
     return outcomes
 
 

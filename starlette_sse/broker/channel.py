@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from operator import attrgetter
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from starlette_sse.broker.entries import Entry, Retention
 from starlette_sse.broker.keyed import NewestByKey
 
-__all__ = ["PULL_SIZE", "Channel", "Reader"]
+__all__ = ["PULL_SIZE", "Channel", "Reader", "Stretch"]
 
 #: About how many bytes of frames leave in one send: what fits a server's write buffer.
 PULL_SIZE = 65536
@@ -31,6 +31,29 @@ class Reader(Protocol):
         """Take note that there is one; never blocks."""
 
 
+class Stretch(NamedTuple):
+    """Events that follow on each other in a channel."""
+
+    start: int
+    """The index of the first."""
+    end: int
+    """The index after the last."""
+    first: int
+    """The number of the first."""
+    last: int
+    frames: bytes
+
+
+class Follower(Reader, Protocol):
+    """Who may be sent a channel's next events without taking them."""
+
+    index: int
+    """The index of the next event."""
+
+    def follow(self, stretch: Stretch) -> bool:
+        """Send what has come, if all of it is next and that needs no wait; tell whether that was done."""
+
+
 class Channel:
     """Events in order, each at an index that stays its own while older ones leave.
 
@@ -46,6 +69,7 @@ class Channel:
         "entries",
         "first",
         "floor",
+        "followers",
         "name",
         "newest",
         "readers",
@@ -71,6 +95,8 @@ class Channel:
         self.timed = False
         #: Those who have read everything; an ordered set.
         self.waiting: dict[Reader, None] = {}
+        #: Those who have read everything but what :meth:`sprint` is about to send them; in the order of their indexes.
+        self.followers: dict[Follower, None] = {}
         self._memo: tuple[int, bytes, int] | None = None
 
     def prove(self, floor: int) -> None:
@@ -88,8 +114,11 @@ class Channel:
         """Whether nothing is kept."""
         return self.first == self.end and not (self.newest and self.newest.entries)
 
-    def append(self, entry: Entry) -> None:
-        """Take the next event, evict what retention says, and wake those who wait, each once."""
+    def append(self, entry: Entry) -> bool:
+        """Take the next event, evict what retention says, and wake those who wait, each once.
+
+        :returns: whether :meth:`sprint` must be called, in the event loop's next turn.
+        """
         if self.floor is None:
             self.floor = entry.prev
         if self.newest is None and entry.key is not None:
@@ -108,6 +137,27 @@ class Channel:
             waiting, self.waiting = self.waiting, {}
             for reader in waiting:
                 reader.ready()
+        return bool(self.followers)
+
+    def sprint(self) -> None:
+        """Send to those who follow what has come meanwhile; who can't be sent it at once is woken for it."""
+        followers = list(self.followers)
+        # The first has waited for longest, and nearly always all of them for the same.
+        start = followers[0].index if followers else self.end
+        if start >= self.end:
+            return
+        left = followers
+        if start >= self.first:
+            frames, end = self.joined(start)
+            stretch = Stretch(start, end, self[start].seq, self[end - 1].seq, frames)
+            unsent = [follower for follower in followers if not follower.follow(stretch)]
+            if end == self.end:
+                left = unsent
+        for follower in left:
+            # Who began behind it all has nothing to come for.
+            if follower.index < self.end:
+                self.followers.pop(follower, None)
+                follower.ready()
 
     def expire(self, before: float) -> float | None:
         """Evict what is from ``before`` or earlier; return the time of the oldest event that is left."""

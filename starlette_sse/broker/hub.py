@@ -316,7 +316,9 @@ class Broker:
                 "the broker is used in another event loop; publish to it by publish_from_thread, "
                 "or make one broker for each loop"
             )
-        self._log.subscribers.clear()
+        for subscriber in tuple(self._log.subscribers):
+            # What waits in a loop that is over can't be woken.
+            subscriber.leave()
         self._loop = loop
         self._log.bind(loop)
 

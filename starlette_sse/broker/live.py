@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import Protocol
 
-from starlette_sse.broker.channel import PULL_SIZE, Channel
+from starlette_sse.broker.channel import PULL_SIZE, Channel, Stretch
 from starlette_sse.broker.entries import Entry
 from starlette_sse.broker.log import Log, merged
 from starlette_sse.eventloop import EventLoop, Waiter
@@ -33,6 +34,26 @@ class Cursor:
             reader.idle = False
             reader._notify()  # noqa: SLF001
 
+    def follow(self, stretch: Stretch) -> bool:
+        """Send what has come, if the reader waits for just that."""
+        reader = self.reader
+        start, end, first, last, frames = stretch
+        lane, idle, seq = reader._lane, reader.idle, reader._seq  # noqa: SLF001
+        # The reader may have begun in between, or have read from the backend what comes here later.
+        if lane is None or not idle or seq >= first or not lane.offer(frames):
+            return False
+        reader._seq = last  # noqa: SLF001
+        reader.delivered += end - start
+        self.index = end
+        return True
+
+
+class Lane(Protocol):
+    """A way to a reader's client that is often free."""
+
+    def offer(self, frames: bytes) -> bool:
+        """Send ``frames`` at once, or do nothing; tell which."""
+
 
 class LiveReader(ABC):
     """A cursor in each of some channels, and one task that waits for news of any.
@@ -44,6 +65,7 @@ class LiveReader(ABC):
         "_aside",
         "_cursors",
         "_epoch",
+        "_lane",
         "_log",
         "_loop",
         "_notify",
@@ -70,6 +92,7 @@ class LiveReader(ABC):
         self._epoch, self._seq = "", 0
         # Off the live path: something waits that comes before the log's next events.
         self._aside = True
+        self._lane: Lane | None = None
         #: Whether a reader waits that :meth:`wake` will make return.
         self.resting = False
         #: Whether it waits, and nobody has told it yet that there is something.
@@ -109,6 +132,16 @@ class LiveReader(ABC):
         """Call ``callback`` instead of waking :meth:`pull` when frames are ready; call it once entered."""
         self._notify = callback
 
+    def use(self, lane: Lane) -> None:
+        """Send by ``lane``, where it is free, what :meth:`pull` would wait for; call it once entered."""
+        # What is due from several channels has to be put in order.
+        if len(self._cursors) == 1:
+            self._lane = lane
+            cursor = self._cursors[0]
+            if cursor in cursor.channel.waiting:
+                del cursor.channel.waiting[cursor]
+                self._await_more(cursor)
+
     def _take_ready(self) -> bytes:
         ready = self._ready
         if len(ready) == 1:
@@ -119,7 +152,7 @@ class LiveReader(ABC):
                 if entry.seq > self._seq:
                     cursor.index = channel.end
                     ready.clear()
-                    channel.waiting[cursor] = None
+                    self._await_more(cursor)
                     self._seq = entry.seq
                     self.delivered += 1
                     return entry.frame
@@ -199,9 +232,16 @@ class LiveReader(ABC):
         if cursor.index < cursor.channel.end:
             self._ready.append(cursor)
         else:
+            self._await_more(cursor)
+
+    def _await_more(self, cursor: Cursor) -> None:
+        if self._lane is None:
             cursor.channel.waiting[cursor] = None
+        else:
+            cursor.channel.followers[cursor] = None
 
     def _stop_waiting(self) -> None:
         for cursor in self._cursors:
             cursor.channel.waiting.pop(cursor, None)
+            cursor.channel.followers.pop(cursor, None)
         self._ready.clear()

@@ -14,6 +14,7 @@ from starlette_sse.broker.entries import Entry, Gap, Page, Retention
 from starlette_sse.broker.positions import Position, ResetReason
 from starlette_sse.broker.tally import Tally
 from starlette_sse.eventloop import Alarm, EventLoop
+from starlette_sse.sprints import Sprint
 
 __all__ = ["Log", "Subscriber", "merged"]
 
@@ -36,6 +37,9 @@ class Subscriber(Protocol):
 
     def fail(self, error: Exception) -> None:
         """Raise ``error`` to whoever reads."""
+
+    def leave(self) -> None:
+        """Read no more."""
 
 
 class Log:
@@ -125,7 +129,8 @@ class Log:
         channel = self.channels.get(entry.channel)
         if channel is None or entry.seq <= channel.top:
             return
-        channel.append(entry)
+        if channel.append(entry) and self._loop is not None:
+            Sprint.of(self._loop).add(channel)
         if not channel.timed:
             self._watch(channel, entry.time)
 

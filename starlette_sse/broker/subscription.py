@@ -124,7 +124,7 @@ class Subscription(LiveReader, AsyncIterator[Entry]):
                 self._backend.unlisten(cursor.channel.name)
         # Without cycles all of it is freed at once.
         self._cursors.clear()
-        self._notify = self._waiter.wake
+        self._notify, self._lane = self._waiter.wake, None
         self._backlog.clear()
         self._failure = BrokerError("the subscription has ended")
         self._aside = True
@@ -132,7 +132,7 @@ class Subscription(LiveReader, AsyncIterator[Entry]):
     @property
     def position(self) -> str:
         """The id up to which everything was read: a client that is told it can resume behind it."""
-        if self._aside or self._ready:
+        if self._aside or any(cursor.index < cursor.channel.end for cursor in self._cursors):
             return str(self._at if self._aside else self._live_position)
         return str(Position(self._log.epoch, max(self._seq, self._log.seen)))
 

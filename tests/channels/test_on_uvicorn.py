@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 from typing import Any
 
 import pytest
@@ -12,8 +13,9 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 
-from starlette_sse import Broker, ChannelEndpoint, CloseReason, drain
+from starlette_sse import Broker, ChannelEndpoint, CloseReason, close, drain
 from starlette_sse.observers import Observer, StreamFacts
+from starlette_sse.streams import Stream
 from tests.loopback import Reader, sends_from_callbacks, serving
 
 pytestmark = pytest.mark.anyio
@@ -138,6 +140,36 @@ async def test_a_stalled_reader_holds_up_a_shutdown_for_the_grace_only(protocol:
         while endpoint.broker.health().subscriptions:
             await asyncio.sleep(0.01)
         assert asyncio.get_running_loop().time() - start < 10
+
+
+async def test_who_has_lost_its_right_is_sent_nothing_more(protocol: str) -> None:
+    """Not even what was published in the same turn."""
+    endpoint = news()
+    async with serving(endpoint, protocol) as port, Reader(port) as reader:
+        await endpoint.broker.publish("news", "before")
+        await reader.read(1)
+        assert close(endpoint=endpoint) == 1
+        await endpoint.broker.publish("news", "after")
+        await reader.finish()
+    assert reader.events == ["before"]
+
+
+async def test_a_reader_that_has_gone_leaves_nothing_for_the_collector(protocol: str) -> None:
+    """Its stream is freed at once, though a channel had it in its hands."""
+    endpoint = news()
+    gc.collect()
+    gc.disable()
+    try:
+        async with serving(endpoint, protocol) as port:
+            async with Reader(port) as reader:
+                await endpoint.broker.publish("news", "x")
+                await reader.read(1)
+            async with asyncio.timeout(20):
+                while endpoint.broker.health().subscriptions:
+                    await asyncio.sleep(0.001)
+        assert [kept for kept in gc.get_objects() if isinstance(kept, Stream)] == []
+    finally:
+        gc.enable()
 
 
 class Passing(BaseHTTPMiddleware):

@@ -220,6 +220,15 @@ async def test_a_client_that_has_gone_or_stalls_is_left_to_send(protocol: str) -
     cycle.flow.write_paused, cycle.disconnected = False, True
     assert not writer.put(b": c\r\n\r\n")
     assert cycle.transport.written == b"7\r\n: a\r\n\r\n\r\n"
+    cycle.disconnected = False
+    await writer.turn()
+    assert not writer.offer(b": d\r\n\r\n")
+    writer.end()
+    assert writer.offer(b": e\r\n\r\n")
+    writer.end_puts()
+    assert not writer.put(b": f\r\n\r\n")
+    assert not writer.offer(b": g\r\n\r\n")
+    assert cycle.transport.written == b"7\r\n: a\r\n\r\n\r\n7\r\n: e\r\n\r\n\r\n"
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])

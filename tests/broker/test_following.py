@@ -1,0 +1,432 @@
+"""Readers whose client is sent events in their place, and who come for them where that can't be done at once."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import weakref
+from typing import Any
+
+import anyio
+import pytest
+from anyio.abc import TaskGroup
+from anyio.lowlevel import checkpoint
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from starlette_sse.broker import Broker, Position, Subscription
+from starlette_sse.broker.channel import COMPACT, PULL_SIZE
+from starlette_sse.broker.positions import new_epoch
+from starlette_sse.exceptions import SlowReaderError
+from tests.broker.clients import Client, Ledger
+from tests.broker.reading import texts
+from tests.broker.redis_server import RedisServer
+
+pytestmark = pytest.mark.anyio
+
+
+class Following(Client):
+    """A client with a task that pulls what was not sent past it."""
+
+    busy = False
+    held: anyio.Event | None = None
+    """What it waits for with what it has pulled."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.offered: list[bytes] = []
+        self.pulled: list[bytes] = []
+        self._scope = anyio.CancelScope()
+
+    def offer(self, frames: bytes) -> bool:
+        if not self.busy:
+            self.offered.append(frames)
+            self.take(frames)
+        return not self.busy
+
+    async def follow(self, group: TaskGroup) -> None:
+        await self.connect()
+        assert self.subscription is not None
+        self.subscription.use(self)
+        self._scope = anyio.CancelScope()
+        group.start_soon(self._pull)
+        await settled()
+
+    async def _pull(self) -> None:
+        with self._scope:
+            while self.subscription is not None:
+                try:
+                    frames = await self.subscription.pull()
+                except SlowReaderError:
+                    await self.disconnect()
+                    return
+                if frames:
+                    self.pulled.append(frames)
+                    if self.held is not None:
+                        await self.held.wait()
+                    self.take(frames)
+
+    async def stop(self) -> None:
+        self._scope.cancel()
+        await settled()
+        await self.disconnect()
+
+    def ping(self) -> None:
+        """Be told the position, as a ping does it."""
+        if self.subscription is not None and self.subscription.resume_id is not None:
+            self.take(f"id: {self.subscription.resume_id}\r\n\r\n".encode())
+
+
+async def settled() -> None:
+    """Let every task and callback run that can; three turns for each of sprint, wake and pull."""
+    for _ in range(9):
+        await checkpoint()
+
+
+async def following(broker: Broker, group: TaskGroup, *channels: str, **options: Any) -> Following:
+    client = Following(broker, channels or ("a",), **options)
+    await client.follow(group)
+    return client
+
+
+async def test_what_is_published_in_one_turn_is_offered_once() -> None:
+    """And nobody is woken for it."""
+    broker = Broker(observers=())
+    async with anyio.create_task_group() as group:
+        client = await following(broker, group)
+        for number in range(3):
+            await broker.publish("a", str(number))
+        assert client.offered == []
+        await settled()
+        assert len(client.offered) == 1
+        assert client.texts == ["0", "1", "2"]
+        await broker.publish("a", "3")
+        await settled()
+        assert len(client.offered) == 2
+        assert client.pulled == []
+        assert client.subscription is not None
+        assert client.subscription.delivered == 4
+        await client.stop()
+
+
+async def test_the_position_is_never_ahead_of_what_was_sent() -> None:
+    """A ping between an event and its sending would make a client resume behind what it has not got."""
+    broker = Broker(observers=())
+    async with anyio.create_task_group() as group:
+        client = await following(broker, group)
+        assert client.subscription is not None
+        before = client.subscription.position
+        event_id = await broker.publish("a", "x")
+        assert client.subscription.position == before
+        await settled()
+        assert client.subscription.position == event_id
+        await broker.publish("a", "y")
+        assert client.subscription.position == event_id
+        await client.stop()
+
+
+async def test_who_can_t_be_sent_it_comes_for_it_and_follows_again() -> None:
+    """While its way is busy, its own task has the events; then they pass by it as before."""
+    broker = Broker(observers=())
+    async with anyio.create_task_group() as group:
+        busy, free = await following(broker, group), await following(broker, group)
+        busy.busy = True
+        await broker.publish("a", "0")
+        await settled()
+        assert (len(busy.pulled), len(free.offered)) == (1, 1)
+        busy.busy = False
+        await broker.publish("a", "1")
+        await settled()
+        assert (len(busy.offered), len(busy.pulled)) == (1, 1)
+        assert busy.texts == free.texts == ["0", "1"]
+        for client in (busy, free):
+            await client.stop()
+
+
+async def test_nothing_overtakes_what_was_pulled() -> None:
+    """The reader's task has events in its hands: those that follow wait for it, though the way is free again."""
+    broker = Broker(observers=())
+    async with anyio.create_task_group() as group:
+        client = await following(broker, group)
+        client.busy, client.held = True, anyio.Event()
+        await broker.publish("a", "0")
+        await settled()
+        client.busy = False
+        await broker.publish("a", "1")
+        await settled()
+        assert client.texts == []
+        client.held.set()
+        await settled()
+        assert client.texts == ["0", "1"]
+        await client.stop()
+
+
+async def test_who_comes_between_an_event_and_its_sending_does_not_get_it() -> None:
+    """Its place is behind that, and before what comes in the same turn afterwards."""
+    broker = Broker(observers=())
+    async with anyio.create_task_group() as group:
+        first, late = await following(broker, group), Following(broker, ("a",))
+        await broker.publish("a", "0")
+        await late.connect()
+        assert late.subscription is not None
+        late.subscription.use(late)
+        await broker.publish("a", "1")
+        await settled()
+        assert first.texts == ["0", "1"]
+        assert late.offered == []
+        assert b"data: 1" in await late.subscription.pull()
+        await late.disconnect()
+        await first.stop()
+
+
+async def test_who_comes_behind_all_of_it_is_left_in_peace() -> None:
+    """It has nothing to come for, and follows from the next event on."""
+    broker = Broker(observers=())
+    async with anyio.create_task_group() as group:
+        first, late = await following(broker, group), Following(broker, ("a",))
+        await broker.publish("a", "0")
+        await late.connect()
+        assert late.subscription is not None
+        late.subscription.use(late)
+        woken: list[None] = []
+        late.subscription.notify(lambda: woken.append(None))
+        group.start_soon(late._pull)
+        await settled()
+        assert first.texts == ["0"]
+        await broker.publish("a", "1")
+        await settled()
+        assert late.texts == ["1"]
+        assert (len(late.offered), late.pulled, woken) == (1, [], [])
+        for client in (first, late):
+            await client.stop()
+
+
+async def test_more_than_leaves_in_one_send_comes_in_several() -> None:
+    """In order, each event once."""
+    broker = Broker(observers=(), max_bytes=PULL_SIZE * 8)
+    async with anyio.create_task_group() as group:
+        client = await following(broker, group)
+        for number in range(7):
+            await broker.publish("a", f"{number}" + " " * (PULL_SIZE // 2))
+        await settled()
+        assert client.texts == [str(number) for number in range(7)]
+        assert client.offered
+        assert client.pulled
+        assert max(map(len, client.offered + client.pulled)) < 2 * PULL_SIZE
+        await client.stop()
+
+
+async def test_what_left_the_log_in_the_same_turn_is_not_passed_over() -> None:
+    """Events that grew too old before anybody could be sent them: the reader is told."""
+    broker = Broker(observers=())
+    async with anyio.create_task_group() as group:
+        client = await following(broker, group, on_lag="reset")
+        for number in range(COMPACT + 1):
+            await broker.publish("a", str(number))
+        broker._log.channels["a"].expire(float("inf"))
+        await broker.publish("a", "between")
+        await settled()
+        assert [reset["reason"] for reset in client.resets] == ["lagged"]
+        assert client.offered == []
+        await broker.publish("a", "2")
+        await settled()
+        assert client.texts == ["2"]
+        assert len(client.offered) == 1
+        await client.stop()
+
+
+async def test_who_reads_several_channels_gets_them_in_one_order() -> None:
+    """Whatever order the channels send in."""
+    broker = Broker(observers=())
+    async with anyio.create_task_group() as group:
+        both, one = await following(broker, group, "a", "b"), await following(broker, group, "b")
+        for number in range(10):
+            await broker.publish("ab"[number % 3 == 0], str(number))
+        await settled()
+        assert both.texts == [str(number) for number in range(10)]
+        assert one.texts == ["0", "3", "6", "9"]
+        assert (both.offered, len(one.offered)) == ([], 1)
+        for client in (both, one):
+            await client.stop()
+
+
+async def test_what_was_read_elsewhere_is_not_sent_again() -> None:
+    """A reader may have had from the backend what comes to this process later."""
+    broker = Broker(observers=())
+    async with anyio.create_task_group() as group:
+        client = await following(broker, group)
+        assert client.subscription is not None
+        client.subscription._settle(broker._log.seen + 2)
+        for number in range(4):
+            await broker.publish("a", str(number))
+        await settled()
+        assert client.texts == ["2", "3"]
+        await client.stop()
+
+
+async def test_who_has_left_is_sent_nothing() -> None:
+    """And nothing keeps its way."""
+    broker = Broker(observers=())
+    async with anyio.create_task_group() as group:
+        client = await following(broker, group)
+        await broker.publish("a", "x")
+        await client.stop()
+        await settled()
+        sent = len(client.offered)
+        await broker.publish("a", "y")
+        await settled()
+        assert len(client.offered) == sent
+        assert broker._log.channels["a"].followers == {}
+    gone = weakref.ref(client)
+    del client
+    gc.collect()
+    assert gone() is None
+
+
+async def test_who_leaves_while_others_are_sent_to_is_sent_nothing() -> None:
+    """As when one client's failure makes the app end another's stream."""
+    broker = Broker(observers=())
+    async with anyio.create_task_group() as group:
+        first, second = await following(broker, group), await following(broker, group)
+        offer = first.offer
+
+        def end_the_second(frames: bytes) -> bool:
+            second._scope.cancel()
+            assert second.subscription is not None
+            second.subscription.leave()
+            return offer(frames)
+
+        first.offer = end_the_second  # type: ignore[method-assign]
+        await broker.publish("a", "x")
+        await settled()
+        assert (first.texts, second.offered) == (["x"], [])
+        await first.stop()
+
+
+async def test_a_reset_comes_before_what_was_not_sent_yet() -> None:
+    """Continuity broke in the turn in which an event came."""
+    broker = Broker(observers=())
+    async with anyio.create_task_group() as group:
+        client = await following(broker, group)
+        await broker.publish("a", "x")
+        log = broker._log
+        log.lose(log.channels["a"], log.seen)
+        await settled()
+        assert [reset["reason"] for reset in client.resets] == ["lost"]
+        assert client.texts == []
+        await broker.publish("a", "y")
+        await settled()
+        assert client.texts == ["y"]
+        await client.stop()
+
+
+def test_who_waits_in_a_loop_that_is_over_holds_up_nobody() -> None:
+    """A loop that was closed without an end of its tasks leaves its readers behind."""
+    broker = Broker(observers=())
+    left: list[Any] = []
+
+    class Lane:
+        def offer(self, frames: bytes) -> bool:
+            raise AssertionError("its loop is over")
+
+    async def wait(subscription: Subscription) -> None:
+        await subscription.enter()
+        if len(left) > 2:
+            subscription.use(Lane())
+        left.append(asyncio.ensure_future(subscription.pull()))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    async def read() -> list[str]:
+        async with broker.subscribe("a") as subscription:
+            await broker.publish("a", "x")
+            return await texts(subscription, 1)
+
+    for _ in range(2):
+        loop = asyncio.new_event_loop()
+        left.append(broker.subscribe("a"))
+        loop.run_until_complete(wait(left[-1]))
+        loop.close()
+        assert asyncio.run(read()) == ["x"]
+    for pending in left[1::2]:
+        pending._log_destroy_pending = False
+
+
+# Any order of what may happen
+
+story = st.lists(
+    st.one_of(
+        st.tuples(st.just("publish"), st.integers(1, 6)),
+        st.tuples(st.just("turn"), st.integers(1, 3)),
+        st.tuples(st.just("busy"), st.booleans()),
+        st.tuples(st.just("ping")),
+        st.tuples(st.just("reconnect")),
+        st.tuples(st.just("wake")),
+        st.tuples(st.just("lose")),
+        st.tuples(st.just("expire")),
+        st.tuples(st.just("large")),
+    ),
+    max_size=40,
+)
+
+
+async def tell(story: list[tuple[Any, ...]], broker: Broker) -> None:
+    ledger = Ledger()
+    async with anyio.create_task_group() as group:
+        client = await following(broker, group, on_lag="reset")
+        for what, *args in story:
+            if what == "publish":
+                for _ in range(args[0]):
+                    await ledger.publish(broker, "a")
+            elif what == "large":
+                await ledger.publish(broker, "a", padding=PULL_SIZE // 3)
+            elif what == "turn":
+                for _ in range(args[0]):
+                    await checkpoint()
+            elif what == "busy":
+                client.busy = args[0]
+            elif what == "ping":
+                client.ping()
+            elif what == "lose" and "a" in broker._log.channels:
+                broker._log.lose(broker._log.channels["a"], broker._log.seen)
+            elif what == "expire" and "a" in broker._log.channels:
+                broker._log.channels["a"].expire(float("inf"))
+            elif what == "wake" and client.subscription is not None:
+                client.subscription.wake()
+            elif what == "reconnect":
+                await client.stop()
+                await client.follow(group)
+        if client.subscription is None:
+            await client.follow(group)
+        await ledger.publish(broker, "a")
+        last = ledger.events[-1][1]
+        with anyio.fail_after(10):
+            while (place := Position.parse(client.last_event_id)) is None or place.seq < last.seq:
+                await checkpoint()
+        client.check(ledger)
+        await client.stop()
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(story=story, history=st.integers(1, 8))
+@example(story=[("publish", 1), ("ping",), ("reconnect",)], history=4)
+async def test_whatever_happens_every_event_comes_once_or_a_reset_does(
+    story: list[tuple[Any, ...]], history: int
+) -> None:
+    """Sent past the reader or pulled by it, in any turn."""
+    await tell(story, Broker(observers=(), history=history, max_bytes=PULL_SIZE * 4))
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+@given(story=story, history=st.integers(1, 8))
+async def test_whatever_happens_every_event_of_redis_comes_once_or_a_reset_does(
+    story: list[tuple[Any, ...]], history: int, shared_redis: RedisServer
+) -> None:
+    """Where events come to this process a while after they were published, and pages from the server in between."""
+    shared_redis.command("FLUSHALL")
+    bounds = {"history": history, "max_bytes": PULL_SIZE * 4}
+    async with Broker(shared_redis.url, prefix=new_epoch(), observers=(), **bounds) as broker:
+        await tell([step for step in story if step[0] != "lose"], broker)
