@@ -99,7 +99,7 @@ class Producer:
         """
         advance, encode, writer, on_sent = self._iterator.__anext__, self._encode, self._writer, self._on_sent
         pulling, delivering = Phase.PULLING, Phase.DELIVERING
-        send, put, puts, time = writer.send, writer.put, writer.puts, self._loop.time
+        send, put, time = writer.send, writer.shortcut, self._loop.time
         check_at, produced = time() + LONGEST_TURN, 0
         with self._shelter:
             try:
@@ -116,7 +116,7 @@ class Producer:
                     # What writer.write() does, in place: the calls would be a tenth of what an event takes.
                     writer.sending_since = writer.last_write = now = time()
                     try:
-                        if not puts or not put(frame):
+                        if put is None or not put(frame):
                             await send({"type": "http.response.body", "body": frame, "more_body": True})
                         writer.bytes_sent += size
                     except Exception as exc:  # noqa: BLE001 - told to on_gone
@@ -131,7 +131,7 @@ class Producer:
                     if on_sent is not None:
                         on_sent(size)
                     if now >= check_at or not produced & MOST_EVENTS:
-                        check_at, send, puts = now + LONGEST_TURN, writer.send, writer.puts
+                        check_at, send, put = now + LONGEST_TURN, writer.send, writer.shortcut
                         await self._let_others_run(now)
                     # Or a stream that waits would hold what it sent last.
                     del item, frame

@@ -26,14 +26,20 @@ def is_uvicorns(function: Receive | Send) -> bool:
 
     It needs no task to be awaited in. Behind a middleware that wraps it, it may be anything.
     """
-    return isinstance(function, MethodType) and type(function.__self__).__module__.startswith("uvicorn.protocols.http.")
+    # A proxy around it, as tracing makes them, passes for an instance of the same class.
+    return type(function) is MethodType and type(function.__self__).__module__.startswith("uvicorn.protocols.http.")
 
 
 def plain_send(send: Send) -> MethodType | None:
     """Return uvicorn's own ``send`` if nothing stands before it but what every Starlette app has; else None."""
-    while isinstance(send, FunctionType) and (send.__module__, send.__qualname__) in WRAPPERS:
+    while type(send) is FunctionType and is_starlettes(send):
         send = wrapped_by(send, "send")
     return send if isinstance(send, MethodType) and is_uvicorns(send) else None
+
+
+def is_starlettes(function: FunctionType) -> bool:
+    """Tell whether a function is one of Starlette's own wrappers, by what :func:`functools.wraps` does not copy."""
+    return (function.__globals__.get("__name__"), function.__code__.co_qualname) in WRAPPERS
 
 
 def wrapped_by(wrapper: Any, name: str) -> Any:

@@ -165,7 +165,7 @@ class Stream:
             return
         self._reason = reason
         self._error = error
-        self._writer.end_puts()
+        self._writer.end_shortcut()
         if reason in ABRUPT:
             self._hurry_up()
         else:

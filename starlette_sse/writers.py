@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 from starlette.types import Message, Send
 
-from starlette_sse.chunks import CHUNK, Exchange, exchange_in_chunks
+from starlette_sse.chunks import Exchange, chunk, passable_exchange
 from starlette_sse.driving import Resumed
 from starlette_sse.eventloop import EventLoop, Waiter
 from starlette_sse.servers import plain_send
@@ -87,41 +87,56 @@ class FrameWriter:
         if plain is not None:
             self.send = plain
             self.sends_now = True
-            self._exchange = exchange_in_chunks(plain)
+            self._exchange = passable_exchange(plain)
 
     @property
-    def puts(self) -> bool:
-        """Whether :meth:`put` may be of use."""
-        return self._exchange is not None
+    def shortcut(self) -> Callable[[bytes], bool] | None:
+        """:meth:`try_put`, if it is of any use."""
+        return None if self._exchange is None else self.try_put
 
-    def put(self, frame: bytes) -> bool:
-        """Hand ``frame`` to the server's transport, if that is the same as to send it now, and tell whether it is.
+    def try_put(self, frame: bytes) -> bool:
+        """Hand ``frame`` to the server's transport, if that is the same as to send it, and tell whether it is.
+
+        For who has the turn.
 
         :raises Exception: the transport does not take it.
         """
         exchange = self._exchange
-        if exchange is None or exchange.disconnected or exchange.flow.write_paused or not frame:
+        if (
+            exchange is None
+            or exchange.disconnected
+            or exchange.response_complete
+            or exchange.flow.write_paused
+            or not frame
+        ):
             return False
-        exchange.transport.write(CHUNK % (len(frame), frame))
+        exchange.transport.write(chunk(frame))
         return True
 
     def offer(self, frames: bytes) -> bool:
-        """Put ``frames``, of which there are some, if nobody is sending; tell whether that was done."""
+        """Do the same with ``frames`` if nobody is sending; what the transport raises is told to ``on_gone``."""
+        # All in place: a call would be a good part of what a delivery takes.
         exchange = self._exchange
-        if exchange is None or self.sending_since is not None or exchange.disconnected or exchange.flow.write_paused:
+        if (
+            exchange is None
+            or self.sending_since is not None
+            or exchange.disconnected
+            or exchange.response_complete
+            or exchange.flow.write_paused
+            or not frames
+        ):
             return False
-        # As put() does, in place: a call would be a good part of what a delivery takes.
         size = len(frames)
         try:
-            exchange.transport.write(CHUNK % (size, frames))
+            exchange.transport.write(b"".join((b"%x\r\n" % size, frames, b"\r\n")))
         except Exception as exc:  # noqa: BLE001 - told to on_gone
             self.on_gone(exc)
         self.last_write = self._time()
         self.bytes_sent += size
         return True
 
-    def end_puts(self) -> None:
-        """Let :meth:`put` and :meth:`offer` do nothing from now on."""
+    def end_shortcut(self) -> None:
+        """Let everything go through ``send`` from now on."""
         self._exchange = None
 
     async def write(self, frame: bytes, *, more: bool = True) -> None:
@@ -159,7 +174,7 @@ class FrameWriter:
         """
         self.sending_since = self.last_write = self._time()
         try:
-            done = self.put(frame) or self._begin_send(frame)
+            done = self.try_put(frame) or self._begin_send(frame)
         except Exception as exc:  # noqa: BLE001 - told to on_gone
             self.sending_since = None
             self.on_gone(exc)

@@ -67,7 +67,7 @@ def puts_past_send(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 
         return watched
 
-    monkeypatch.setattr(FrameWriter, "put", watch(FrameWriter.put))
+    monkeypatch.setattr(FrameWriter, "try_put", watch(FrameWriter.try_put))
     monkeypatch.setattr(FrameWriter, "offer", watch(FrameWriter.offer))
     return outcomes
 

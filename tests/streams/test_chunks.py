@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import AsyncIterator, Callable
-from types import SimpleNamespace
+from functools import wraps
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import anyio
 import h11
 import pytest
+import wrapt
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from uvicorn.protocols.http import h11_impl, httptools_impl
 
-from starlette_sse import Broker, ChannelEndpoint, ServerSentEvent, SSEEndpoint
-from starlette_sse.chunks import CHUNK, exchange_in_chunks, only_writes_chunks
+from starlette_sse import Broker, ChannelEndpoint, CloseReason, ServerSentEvent, SSEEndpoint
+from starlette_sse.chunks import chunk, only_writes_chunks, passable_exchange
 from starlette_sse.eventloop import current_event_loop
 from starlette_sse.writers import FrameWriter
 from tests.loopback import Reader, puts_past_send, serving
@@ -56,7 +60,7 @@ def test_uvicorn_s_own_only_write_chunks(protocol: str) -> None:
 
 async def plain(self: Any, message: dict[str, Any]) -> None:
     if not self.disconnected:
-        self.transport.write(CHUNK % (len(message["body"]), message["body"]))
+        self.transport.write(chunk(message["body"]))
 
 
 async def noting(self: Any, message: dict[str, Any]) -> None:
@@ -80,12 +84,17 @@ async def waiting(self: Any, message: dict[str, Any]) -> None:
 
 
 async def framing_otherwise(self: Any, message: dict[str, Any]) -> None:
-    self.transport.write(CHUNK % (len(message["body"]) + 1, b"\0" + message["body"]))
+    self.transport.write(chunk(b"\0" + message["body"]))
 
 
 async def writing_in_parts(self: Any, message: dict[str, Any]) -> None:
     self.transport.write(b"%x\r\n" % len(message["body"]))
     self.transport.write(message["body"] + b"\r\n")
+
+
+async def framing_the_first_only(self: Any, message: dict[str, Any]) -> None:
+    first = message["body"] == b": a\r\n\r\n"
+    self.transport.write(chunk(message["body"]) if first else message["body"])
 
 
 async def asking_more(self: Any, message: dict[str, Any]) -> None:
@@ -119,6 +128,7 @@ def test_what_writes_chunks_and_nothing_else_is_told_from_what_does_more() -> No
         waiting,
         framing_otherwise,
         writing_in_parts,
+        framing_the_first_only,
         asking_more,
         holding_back,
         refusing,
@@ -180,7 +190,7 @@ def started(protocol: str, request: bytes, **headers: str) -> Any:
 async def test_a_body_in_chunks_may_pass_by(protocol: str) -> None:
     """As HTTP/1.1 sends a body of unknown length."""
     cycle = started(protocol, b"GET / HTTP/1.1")
-    assert exchange_in_chunks(cycle.send) is cycle
+    assert passable_exchange(cycle.send) is cycle
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
@@ -188,14 +198,14 @@ async def test_a_body_in_chunks_may_pass_by(protocol: str) -> None:
 async def test_a_body_that_is_not_sent_in_chunks_goes_through_send(protocol: str, request_line: bytes) -> None:
     """HTTP/1.0 does not know them, though uvicorn with httptools does not mind, and HEAD has no body."""
     cycle = started(protocol, request_line)
-    assert (exchange_in_chunks(cycle.send) is cycle) is (protocol == "httptools" and request_line.startswith(b"GET"))
+    assert (passable_exchange(cycle.send) is cycle) is (protocol == "httptools" and request_line.startswith(b"GET"))
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_the_head_of_a_body_in_chunks_goes_through_send(protocol: str) -> None:
     """Which sends no body for it."""
     cycle = started(protocol, b"HEAD / HTTP/1.1", transfer_encoding="chunked")
-    assert exchange_in_chunks(cycle.send) is None
+    assert passable_exchange(cycle.send) is None
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
@@ -204,7 +214,7 @@ async def test_an_exchange_of_another_kind_is_tried(send: Sent, passed_by: bool)
     """One that frames its body in chunks may still do something else in its ``send``."""
     fields = {"scope": {"method": "GET"}, "chunked_encoding": True, "send": send}
     exchange = type("Exchange", (), {**fields, "__module__": __name__})()
-    assert (exchange_in_chunks(exchange.send) is exchange) is passed_by
+    assert (passable_exchange(exchange.send) is exchange) is passed_by
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
@@ -214,19 +224,23 @@ async def test_a_client_that_has_gone_or_stalls_is_left_to_send(protocol: str) -
     writer = FrameWriter(current_event_loop(), cycle.send, lambda error: None)
     await writer.open({"type": "http.response.start", "status": 200, "headers": []}, b"")
     cycle.transport.written = b""
-    assert writer.put(b": a\r\n\r\n")
+    assert writer.try_put(b": a\r\n\r\n")
     cycle.flow.write_paused = True
-    assert not writer.put(b": b\r\n\r\n")
+    assert not writer.try_put(b": b\r\n\r\n")
     cycle.flow.write_paused, cycle.disconnected = False, True
-    assert not writer.put(b": c\r\n\r\n")
+    assert not writer.try_put(b": c\r\n\r\n")
+    assert not writer.offer(b": c\r\n\r\n")
+    cycle.disconnected, cycle.response_complete = False, True
+    assert not writer.try_put(b": c\r\n\r\n")
+    assert not writer.offer(b": c\r\n\r\n")
+    cycle.response_complete = False
     assert cycle.transport.written == b"7\r\n: a\r\n\r\n\r\n"
-    cycle.disconnected = False
     await writer.turn()
     assert not writer.offer(b": d\r\n\r\n")
     writer.end()
     assert writer.offer(b": e\r\n\r\n")
-    writer.end_puts()
-    assert not writer.put(b": f\r\n\r\n")
+    writer.end_shortcut()
+    assert not writer.try_put(b": f\r\n\r\n")
     assert not writer.offer(b": g\r\n\r\n")
     assert cycle.transport.written == b"7\r\n: a\r\n\r\n\r\n7\r\n: e\r\n\r\n\r\n"
 
@@ -235,7 +249,7 @@ async def test_a_client_that_has_gone_or_stalls_is_left_to_send(protocol: str) -
 async def test_a_body_of_known_length_goes_through_send(protocol: str) -> None:
     """Whose server counts its bytes."""
     cycle = started(protocol, b"GET / HTTP/1.1", content_length="100")
-    assert exchange_in_chunks(cycle.send) is None
+    assert passable_exchange(cycle.send) is None
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
@@ -251,7 +265,86 @@ async def test_what_another_has_put_in_place_of_send_is_not_passed_by(
     traced.__module__ = original.__module__
     monkeypatch.setattr(cycle_class(protocol), "send", traced)
     cycle = started(protocol, b"GET / HTTP/1.1")
-    assert exchange_in_chunks(cycle.send) is None
+    assert passable_exchange(cycle.send) is None
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_server_patched_in_place_is_not_passed_by(protocol: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As debuggers' probes do it: the function is the same, and its code another."""
+    send = cycle_class(protocol).send
+    assert only_writes_chunks(send)
+    other = compile("async def send(self, message):\n    raise AssertionError", "<probe>", "exec").co_consts[0]
+    cycle = started(protocol, b"GET / HTTP/1.1")
+    monkeypatch.setattr(send, "__code__", other)
+    assert passable_exchange(cycle.send) is None
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_proxy_of_send_is_not_passed_by(protocol: str) -> None:
+    """One that passes for what it wraps, whatever it is asked, as tracing makes them."""
+    seen: list[str] = []
+
+    def trace(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        seen.append(args[0]["type"])
+        return wrapped(*args, **kwargs)
+
+    cycle = asked(protocol, b"GET / HTTP/1.1")
+    writer = FrameWriter(current_event_loop(), wrapt.FunctionWrapper(cycle.send, trace), lambda error: None)
+    await writer.open({"type": "http.response.start", "status": 200, "headers": []}, b": open\r\n\r\n")
+    assert writer.shortcut is None
+    assert not writer.sends_now
+    assert seen == ["http.response.start", "http.response.body"]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_connection_that_counts_what_it_sends_goes_on_counting() -> None:
+    """As a server's own subclass of h11's may do it."""
+
+    class Counting(h11.Connection):
+        pass
+
+    cycle = started("h11", b"GET / HTTP/1.1")
+    assert passable_exchange(cycle.send) is not None
+    cycle.conn.__class__ = Counting
+    assert passable_exchange(cycle.send) is None
+
+
+def test_an_h11_that_is_of_no_use_harms_nobody(protocol: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frames go through ``send`` then, of httptools as well."""
+    only_writes_chunks.cache_clear()
+    try:
+        monkeypatch.setitem(sys.modules, "h11", ModuleType("h11"))
+        assert not only_writes_chunks(cycle_class(protocol).send)
+    finally:
+        only_writes_chunks.cache_clear()
+
+
+def test_httptools_does_without_h11(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody may have imported it."""
+    only_writes_chunks.cache_clear()
+    monkeypatch.delitem(sys.modules, "h11")
+    assert only_writes_chunks(cycle_class("httptools").send)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("error", [ValueError("broken"), OSError("gone")], ids=["any", "os"])
+async def test_what_the_transport_raises_is_told_and_leaves_nobody_sending(
+    protocol: str, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In each of the ways from a callback to it."""
+    told: list[BaseException] = []
+    cycle = asked(protocol, b"GET / HTTP/1.1")
+    writer = FrameWriter(current_event_loop(), cycle.send, told.append)
+    await writer.open({"type": "http.response.start", "status": 200, "headers": []}, b"")
+
+    def fail(data: bytes) -> None:
+        raise error
+
+    monkeypatch.setattr(cycle.transport, "write", fail)
+    assert writer.send_now(b": a\r\n\r\n")
+    assert (told, writer.sending_since, writer.bytes_sent) == ([error], None, 0)
+    assert writer.offer(b": b\r\n\r\n")
+    assert (told, writer.sending_since) == ([error, error], None)
 
 
 # What a client gets
@@ -276,7 +369,8 @@ async def test_a_generator_s_events_come_whole(protocol: str, put: list[bool]) -
     async with serving(Counted, protocol) as port, Reader(port) as reader:
         assert await reader.read(len(EVENTS)) == EVENTS
         await reader.finish()
-    assert put.count(True) >= len(EVENTS) // 2
+    # Those before the response has started, and since the producer has last looked whether it may, go through send.
+    assert put.count(True) >= len(EVENTS) - 300
     # An empty chunk would end the body, so that one goes through send, which drops it.
     assert put.count(False) <= 1
 
@@ -321,6 +415,78 @@ async def test_a_traced_server_sees_all_that_is_sent(
         assert await reader.read(len(EVENTS)) == EVENTS
     assert not any(put)
     assert b"".join(bodies).count(b"data: ") == len(EVENTS)
+
+
+@pytest.mark.parametrize("disguised", [True, False], ids=["wraps", "plain"])
+async def test_a_function_around_send_sees_all_that_is_sent(protocol: str, put: list[bool], disguised: bool) -> None:
+    """Even one that takes over the name of what it wraps, as functools.wraps does and OpenTelemetry by it."""
+    bodies: list[bytes] = []
+
+    def middleware(app: Any) -> Any:
+        async def watching(scope: Any, receive: Any, send: Any) -> None:
+            async def seen(message: Any) -> None:
+                bodies.append(message.get("body", b""))
+                await send(message)
+
+            await app(scope, receive, wraps(send)(seen) if disguised else seen)
+
+        return watching
+
+    async with serving(Counted, protocol, middleware=[Middleware(middleware)]) as port, Reader(port) as reader:
+        assert await reader.read(len(EVENTS)) == EVENTS
+        await reader.finish()
+    assert b"".join(bodies).count(b"data: ") == len(EVENTS)
+    assert put == []
+
+
+class Impatient:
+    """Ends the response itself while the app goes on, and leaves ``send`` as it is."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def end() -> None:
+            await asyncio.sleep(0.05)
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(end)
+            await self._app(scope, receive, send)
+
+
+async def test_nothing_is_written_behind_the_end_of_a_body(protocol: str) -> None:
+    """It would be read as the start of the connection's next response."""
+    ended: list[CloseReason] = []
+
+    class Fast(SSEEndpoint):
+        observers = ()
+
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            while True:
+                await asyncio.sleep(0.001)
+                yield "x"
+
+        async def on_disconnect(self, request: Request, reason: CloseReason) -> None:
+            ended.append(reason)
+
+    async with serving(Fast, protocol, middleware=[Middleware(Impatient)]) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n")
+        body = await reader.readuntil(b"\r\n0\r\n\r\n")
+        async with asyncio.timeout(20):
+            while not ended:
+                await asyncio.sleep(0.001)
+        writer.write(b"GET /none HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n")
+        rest = await reader.read()
+        writer.close()
+    assert body.count(b"data: x") > 1
+    assert ended == [CloseReason.CLIENT_GONE]
+    assert rest.startswith(b"HTTP/1.1 404") or rest == b""
 
 
 async def test_http_1_0_gets_its_events_as_before(protocol: str) -> None:
