@@ -1,7 +1,7 @@
 """Handing uvicorn's transport a chunk of the body, in place of a ``send`` that would do nothing else.
 
 ``send`` costs a coroutine, a message and some questions for each frame: about a tenth of what a delivery takes with
-httptools, and two fifths with h11. That it does nothing else is not taken for granted, but tried, once for each
+httptools, and a third with h11. That it does nothing else is not taken for granted, but tried, once for each
 function; where it does, or where that cannot be told, frames go through ``send``.
 """
 
