@@ -24,11 +24,12 @@ class Sprint:
     What is published in one turn leaves in one send of each stream.
     """
 
-    __slots__ = ("_loop", "_sprinters")
+    __slots__ = ("_due", "_loop", "_queue")
 
     def __init__(self, loop: EventLoop) -> None:
         self._loop = loop
-        self._sprinters: dict[Sprinter, None] = {}
+        self._queue: list[Sprinter] = []
+        self._due: set[Sprinter] = set()
 
     @classmethod
     def of(cls, loop: EventLoop) -> Sprint:
@@ -39,12 +40,22 @@ class Sprint:
         return sprint
 
     def add(self, sprinter: Sprinter) -> None:
-        """Let ``sprinter`` send in the next turn, once."""
-        if not self._sprinters:
-            self._loop.call_soon(self._run)
-        self._sprinters[sprinter] = None
+        """Let ``sprinter`` send in the next turn, once; in this one, if that is when others do."""
+        if sprinter not in self._due:
+            if not self._queue:
+                self._loop.call_soon(self._run)
+            self._due.add(sprinter)
+            self._queue.append(sprinter)
 
     def _run(self) -> None:
-        sprinters, self._sprinters = self._sprinters, {}
-        for sprinter in sprinters:
-            sprinter.sprint()
+        done = 0
+        try:
+            for sprinter in self._queue:
+                done += 1
+                self._due.discard(sprinter)
+                sprinter.sprint()
+        finally:
+            del self._queue[:done]
+            if self._queue:
+                # One has failed; the others must not wait for the next event.
+                self._loop.call_soon(self._run)

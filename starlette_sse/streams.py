@@ -35,9 +35,6 @@ __all__ = ["Stream"]
 #: The client cannot be told any more, so what waits in ``send`` is not waited for.
 ABRUPT = frozenset({CloseReason.CLIENT_GONE, CloseReason.SEND_TIMEOUT, CloseReason.CANCELLED})
 
-#: The client gets no event more, though there may be some.
-SILENT = ABRUPT | {CloseReason.UNAUTHORIZED, CloseReason.CLOSED}
-
 #: The events ended by themselves: what was sent of them may still be on its way to a slow client.
 UNHURRIED = frozenset({CloseReason.FINISHED, CloseReason.ERROR})
 
@@ -165,7 +162,6 @@ class Stream:
             return
         self._reason = reason
         self._error = error
-        self._writer.end_shortcut()
         if reason in ABRUPT:
             self._hurry_up()
         else:
@@ -291,12 +287,12 @@ class Stream:
         if self._writer.sends_now and self._producer is None:
             # A method of whatever object: a partial is four times as large.
             self._source.notify(MethodType(Sprint.of(self._loop).add, self))
-            if not self._watched:
+            if not self._watched and self._writer.shortcut is not None:
                 self._source.use(self._writer)
 
     async def _pass_on(self, frame: bytes | None) -> None:
         """Send what the source has brought, and the ping that is due."""
-        if self._reason in SILENT:
+        if self._reason in ABRUPT:
             return
         await self._writer.finish()
         if frame:

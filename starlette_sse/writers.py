@@ -131,13 +131,10 @@ class FrameWriter:
             exchange.transport.write(b"".join((b"%x\r\n" % size, frames, b"\r\n")))
         except Exception as exc:  # noqa: BLE001 - told to on_gone
             self.on_gone(exc)
+            return False
         self.last_write = self._time()
         self.bytes_sent += size
         return True
-
-    def end_shortcut(self) -> None:
-        """Let everything go through ``send`` from now on."""
-        self._exchange = None
 
     async def write(self, frame: bytes, *, more: bool = True) -> None:
         """Send ``frame``; the caller has waited for its :meth:`turn`."""

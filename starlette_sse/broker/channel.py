@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Iterable
 from operator import attrgetter
 from typing import NamedTuple, Protocol
 
@@ -146,17 +147,24 @@ class Channel:
         start = followers[0].index if followers else self.end
         if start >= self.end:
             return
-        left = followers
-        if start >= self.first:
-            frames, end = self.joined(start)
-            stretch = Stretch(start, end, self[start].seq, self[end - 1].seq, frames)
-            unsent = [follower for follower in followers if not follower.follow(stretch)]
-            if end == self.end:
-                left = unsent
-        for follower in left:
-            # Who began behind it all has nothing to come for.
-            if follower.index < self.end:
-                self.followers.pop(follower, None)
+        if start < self.first:
+            self._wake(followers)
+            return
+        frames, end = self.joined(start)
+        stretch = Stretch(start, end, self[start].seq, self[end - 1].seq, frames)
+        unsent: list[Follower] = []
+        others = iter(followers)
+        try:
+            unsent.extend(follower for follower in others if not follower.follow(stretch))
+        finally:
+            # Those behind one whose way has failed as well; and there may be more than leaves in one send.
+            self._wake([*unsent, *others] if end == self.end else followers)
+
+    def _wake(self, followers: Iterable[Follower]) -> None:
+        """Let those come for their events who have any and are still there."""
+        for follower in followers:
+            if follower.index < self.end and follower in self.followers:
+                del self.followers[follower]
                 follower.ready()
 
     def expire(self, before: float) -> float | None:
@@ -214,6 +222,7 @@ class Channel:
         entry, self.entries[place] = self.entries[place], GONE
         self.first += 1
         self._size -= len(entry.frame)
+        self._memo = None
         self.floor = entry.seq
         if self.newest is not None:
             self.newest.leave(entry)

@@ -317,7 +317,7 @@ class Broker:
                 "or make one broker for each loop"
             )
         for subscriber in tuple(self._log.subscribers):
-            # What waits in a loop that is over can't be woken.
+            # Who waits in a loop that is over can't be woken.
             subscriber.leave()
         self._loop = loop
         self._log.bind(loop)

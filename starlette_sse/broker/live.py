@@ -39,8 +39,8 @@ class Cursor:
         reader = self.reader
         start, end, first, last, frames = stretch
         lane, idle, seq = reader._lane, reader.idle, reader._seq  # noqa: SLF001
-        # The reader may have begun in between, or have read from the backend what comes here later.
-        if lane is None or not idle or seq >= first or not lane.offer(frames):
+        # What was read from the backend may come here later.
+        if lane is None or not idle or self.index != start or seq >= first or not lane.offer(frames):
             return False
         reader._seq = last  # noqa: SLF001
         reader.delivered += end - start
@@ -113,6 +113,8 @@ class LiveReader(ABC):
                 await self._waiter.wait()
             finally:
                 self.resting = self.idle = False
+            if self._lane is not None and not self._aside:
+                self._follow_no_more()
         if self._aside:
             return await self._pull_aside()
         return self._take_ready() if ready else b""
@@ -239,6 +241,13 @@ class LiveReader(ABC):
             cursor.channel.waiting[cursor] = None
         else:
             cursor.channel.followers[cursor] = None
+
+    def _follow_no_more(self) -> None:
+        """Take what is about to be sent, as the reader is awake already."""
+        for cursor in self._cursors:
+            if cursor.index < cursor.channel.end and cursor in cursor.channel.followers:
+                del cursor.channel.followers[cursor]
+                self._ready.append(cursor)
 
     def _stop_waiting(self) -> None:
         for cursor in self._cursors:

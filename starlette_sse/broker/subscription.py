@@ -126,7 +126,7 @@ class Subscription(LiveReader, AsyncIterator[Entry]):
         self._cursors.clear()
         self._notify, self._lane = self._waiter.wake, None
         self._backlog.clear()
-        self._failure = BrokerError("the subscription has ended")
+        self._failure = self._failure or BrokerError("the subscription has ended")
         self._aside = True
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -15,9 +16,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from starlette_sse.broker import Broker, Position, Subscription
-from starlette_sse.broker.channel import COMPACT, PULL_SIZE
+from starlette_sse.broker.channel import COMPACT, PULL_SIZE, Channel
 from starlette_sse.broker.positions import new_epoch
-from starlette_sse.exceptions import SlowReaderError
+from starlette_sse.exceptions import BrokerClosedError, SlowReaderError
 from tests.broker.clients import Client, Ledger
 from tests.broker.reading import texts
 from tests.broker.redis_server import RedisServer
@@ -31,6 +32,7 @@ class Following(Client):
     busy = False
     held: anyio.Event | None = None
     """What it waits for with what it has pulled."""
+    left: Subscription | None = None
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -292,15 +294,69 @@ async def test_who_leaves_while_others_are_sent_to_is_sent_nothing() -> None:
 
         def end_the_second(frames: bytes) -> bool:
             second._scope.cancel()
-            assert second.subscription is not None
-            second.subscription.leave()
+            second.left = second.subscription
+            assert second.left is not None
+            second.left.leave()
             return offer(frames)
 
         first.offer = end_the_second  # type: ignore[method-assign]
         await broker.publish("a", "x")
         await settled()
         assert (first.texts, second.offered) == (["x"], [])
+        assert second.left is not None
+        assert second.left._ready == []
         await first.stop()
+
+
+async def test_a_way_that_breaks_costs_the_others_nothing() -> None:
+    """Whatever it raises, they are sent what it was, in order, without waiting for the next event."""
+    broker = Broker(observers=())
+    async with anyio.create_task_group() as group:
+        clients = [await following(broker, group) for _ in range(4)]
+
+        def sprint(self: Channel) -> None:
+            with suppress(KeyboardInterrupt):
+                original(self)
+
+        def interrupt(frames: bytes) -> bool:
+            raise KeyboardInterrupt
+
+        original, clients[1].offer = Channel.sprint, interrupt  # type: ignore[method-assign]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Channel, "sprint", sprint)
+            await broker.publish("a", "0")
+            await settled()
+            assert [client.texts for client in clients[::2]] == [["0"], ["0"]]
+            await broker.publish("a", "1")
+            await settled()
+        for client in (clients[0], *clients[2:]):
+            assert client.texts == ["0", "1"]
+        for client in clients:
+            await client.stop()
+
+
+async def test_what_was_sent_is_not_kept_longer_than_the_log_keeps_it() -> None:
+    """Not for those at the same place either."""
+    broker = Broker(observers=())
+    async with anyio.create_task_group() as group:
+        client = await following(broker, group)
+        await broker.publish("a", "x")
+        await settled()
+        channel = broker._log.channels["a"]
+        channel.expire(float("inf"))
+        assert channel._memo is None
+        await client.stop()
+
+
+async def test_who_has_not_looked_yet_hears_that_its_broker_was_closed() -> None:
+    """Though that was entered again meanwhile."""
+    broker = Broker(observers=())
+    async with broker:
+        subscription = await broker.subscribe("a").enter()
+    async with broker:
+        with pytest.raises(BrokerClosedError):
+            await subscription.pull()
+    subscription.leave()
 
 
 async def test_a_reset_comes_before_what_was_not_sent_yet() -> None:
@@ -354,14 +410,15 @@ def test_who_waits_in_a_loop_that_is_over_holds_up_nobody() -> None:
 
 # Any order of what may happen
 
+who = st.integers(0, 2)
 story = st.lists(
     st.one_of(
         st.tuples(st.just("publish"), st.integers(1, 6)),
         st.tuples(st.just("turn"), st.integers(1, 3)),
-        st.tuples(st.just("busy"), st.booleans()),
-        st.tuples(st.just("ping")),
-        st.tuples(st.just("reconnect")),
-        st.tuples(st.just("wake")),
+        st.tuples(st.just("busy"), who, st.booleans()),
+        st.tuples(st.just("ping"), who),
+        st.tuples(st.just("reconnect"), who),
+        st.tuples(st.just("wake"), who),
         st.tuples(st.just("lose")),
         st.tuples(st.just("expire")),
         st.tuples(st.just("large")),
@@ -373,8 +430,9 @@ story = st.lists(
 async def tell(story: list[tuple[Any, ...]], broker: Broker) -> None:
     ledger = Ledger()
     async with anyio.create_task_group() as group:
-        client = await following(broker, group, on_lag="reset")
+        clients = [await following(broker, group, on_lag="reset") for _ in range(3)]
         for what, *args in story:
+            client = clients[args[0] if what in {"busy", "ping", "reconnect", "wake"} else 0]
             if what == "publish":
                 for _ in range(args[0]):
                     await ledger.publish(broker, "a")
@@ -384,7 +442,7 @@ async def tell(story: list[tuple[Any, ...]], broker: Broker) -> None:
                 for _ in range(args[0]):
                     await checkpoint()
             elif what == "busy":
-                client.busy = args[0]
+                client.busy = args[1]
             elif what == "ping":
                 client.ping()
             elif what == "lose" and "a" in broker._log.channels:
@@ -396,20 +454,23 @@ async def tell(story: list[tuple[Any, ...]], broker: Broker) -> None:
             elif what == "reconnect":
                 await client.stop()
                 await client.follow(group)
-        if client.subscription is None:
-            await client.follow(group)
+        for client in clients:
+            if client.subscription is None:
+                await client.follow(group)
         await ledger.publish(broker, "a")
         last = ledger.events[-1][1]
         with anyio.fail_after(10):
-            while (place := Position.parse(client.last_event_id)) is None or place.seq < last.seq:
-                await checkpoint()
-        client.check(ledger)
-        await client.stop()
+            for client in clients:
+                while (place := Position.parse(client.last_event_id)) is None or place.seq < last.seq:
+                    await checkpoint()
+        for client in clients:
+            client.check(ledger)
+            await client.stop()
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(story=story, history=st.integers(1, 8))
-@example(story=[("publish", 1), ("ping",), ("reconnect",)], history=4)
+@example(story=[("publish", 1), ("ping", 1), ("reconnect", 1)], history=4)
 async def test_whatever_happens_every_event_comes_once_or_a_reset_does(
     story: list[tuple[Any, ...]], history: int
 ) -> None:

@@ -142,16 +142,44 @@ async def test_a_stalled_reader_holds_up_a_shutdown_for_the_grace_only(protocol:
         assert asyncio.get_running_loop().time() - start < 10
 
 
-async def test_who_has_lost_its_right_is_sent_nothing_more(protocol: str) -> None:
-    """Not even what was published in the same turn."""
-    endpoint = news()
+@pytest.mark.parametrize("woken", [False, True])
+async def test_what_was_published_before_the_end_is_sent_before_it(protocol: str, woken: bool) -> None:
+    """An event and the close in the same turn, whether the stream was about to wake or not."""
+    sent: list[int] = []
+
+    class Counting(Observer):
+        def closed(self, stream: StreamFacts, reason: CloseReason, error: BaseException | None) -> None:
+            sent.append(stream.events)
+
+    endpoint = news(observers=(Counting(),))
     async with serving(endpoint, protocol) as port, Reader(port) as reader:
-        await endpoint.broker.publish("news", "before")
+        await endpoint.broker.publish("news", "first")
         await reader.read(1)
+        (subscription,) = endpoint.broker._log.subscribers
+        if woken:
+            subscription.wake()
+        await endpoint.broker.publish("news", "last")
         assert close(endpoint=endpoint) == 1
-        await endpoint.broker.publish("news", "after")
         await reader.finish()
-    assert reader.events == ["before"]
+    assert reader.events == ["first", "last"]
+    assert sent == [2]
+
+
+@pytest.mark.parametrize("bounds", [{"history": 1}, {"max_bytes": 1024}], ids=lambda bounds: next(iter(bounds)))
+@pytest.mark.parametrize("patched", [False, True], ids=["own", "patched"])
+async def test_the_least_retention_is_enough_for_who_keeps_up(
+    protocol: str, bounds: dict[str, Any], patched: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One event fits, and each is sent before the next takes its place; past uvicorn's ``send`` or through it."""
+    if patched:
+        monkeypatch.setattr("starlette_sse.writers.passable_exchange", lambda send: None)
+    broker = Broker(observers=(), **bounds)
+    endpoint = news(broker=broker)
+    events = [f"{number} " + "x" * 700 for number in range(20)]
+    async with serving(endpoint, protocol) as port, Reader(port) as reader:
+        for event in events:
+            await broker.publish("news", event)
+        assert await reader.read(20) == events
 
 
 async def test_a_reader_that_has_gone_leaves_nothing_for_the_collector(protocol: str) -> None:
