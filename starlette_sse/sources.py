@@ -23,7 +23,7 @@ class FrameSource(Protocol):
     def notify(self, callback: Callable[[], None]) -> None:
         """From now on call ``callback`` when frames are ready, in place of waking :meth:`pull`."""
 
-    def use(self, lane: FrameWriter) -> None:
+    def send_by(self, lane: FrameWriter) -> None:
         """Send by ``lane``, where it is free, what :meth:`pull` would wait for."""
 
     def wake(self) -> None:
@@ -77,7 +77,7 @@ class NoFrames:
     def notify(self, callback: Callable[[], None]) -> None:
         """There are none."""
 
-    def use(self, lane: FrameWriter) -> None:
+    def send_by(self, lane: FrameWriter) -> None:
         """Nor is there anything to send."""
 
     def leave(self) -> None:

@@ -288,7 +288,7 @@ class Stream:
             # A method of whatever object: a partial is four times as large.
             self._source.notify(MethodType(Sprint.of(self._loop).add, self))
             if not self._watched and self._writer.shortcut is not None:
-                self._source.use(self._writer)
+                self._source.send_by(self._writer)
 
     async def _pass_on(self, frame: bytes | None) -> None:
         """Send what the source has brought, and the ping that is due."""

@@ -114,7 +114,10 @@ class FrameWriter:
         return True
 
     def offer(self, frames: bytes) -> bool:
-        """Do the same with ``frames`` if nobody is sending; what the transport raises is told to ``on_gone``."""
+        """Take the turn if it is free, hand ``frames`` over as :meth:`try_put` does, and tell whether that was done.
+
+        What the transport raises is told to ``on_gone``.
+        """
         # All in place: a call would be a good part of what a delivery takes.
         exchange = self._exchange
         if (

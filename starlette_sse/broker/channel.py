@@ -42,7 +42,9 @@ class Stretch(NamedTuple):
     first: int
     """The number of the first."""
     last: int
+    """The number of the last."""
     frames: bytes
+    """What is sent for them."""
 
 
 class Follower(Reader, Protocol):

@@ -114,7 +114,7 @@ class LiveReader(ABC):
             finally:
                 self.resting = self.idle = False
             if self._lane is not None and not self._aside:
-                self._follow_no_more()
+                self._stop_following()
         if self._aside:
             return await self._pull_aside()
         return self._take_ready() if ready else b""
@@ -134,7 +134,7 @@ class LiveReader(ABC):
         """Call ``callback`` instead of waking :meth:`pull` when frames are ready; call it once entered."""
         self._notify = callback
 
-    def use(self, lane: Lane) -> None:
+    def send_by(self, lane: Lane) -> None:
         """Send by ``lane``, where it is free, what :meth:`pull` would wait for; call it once entered."""
         # What is due from several channels has to be put in order.
         if len(self._cursors) == 1:
@@ -242,7 +242,7 @@ class LiveReader(ABC):
         else:
             cursor.channel.followers[cursor] = None
 
-    def _follow_no_more(self) -> None:
+    def _stop_following(self) -> None:
         """Take what is about to be sent, as the reader is awake already."""
         for cursor in self._cursors:
             if cursor.index < cursor.channel.end and cursor in cursor.channel.followers:
