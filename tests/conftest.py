@@ -46,6 +46,19 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
     return backend
 
 
+@pytest.fixture(params=["asyncio", "uvloop"])
+def asyncio_or_uvloop(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]:
+    """What ``anyio_backend`` is for tests of uvicorn, which runs on nothing else."""
+    return "asyncio", {"use_uvloop": request.param == "uvloop"}
+
+
+@pytest.fixture(params=["h11", "httptools"])
+def protocol(request: pytest.FixtureRequest) -> str:
+    """What uvicorn reads and writes HTTP with."""
+    name: str = request.param
+    return name
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say in one line that this run proved less than it could."""
     skipped = terminalreporter.stats.get("skipped", [])

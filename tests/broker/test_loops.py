@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from typing import Any
 
 import anyio
 import pytest
 
-from starlette_sse.broker import Broker
+from starlette_sse.broker import Broker, Subscription
 from starlette_sse.exceptions import BrokerClosedError, BrokerError
 from tests.broker.reading import take, texts
 from tests.broker.redis_server import RedisServer
@@ -172,3 +173,50 @@ def test_nothing_is_left_running(shared_redis: RedisServer) -> None:
                 await anyio.sleep(0.01)
 
     anyio.run(use)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_who_has_not_looked_yet_hears_that_its_broker_was_closed(loop: str) -> None:
+    """Though that was entered again meanwhile."""
+    broker = Broker(observers=())
+
+    async def main() -> None:
+        async with broker:
+            subscription = await broker.subscribe("a").enter()
+        async with broker:
+            with pytest.raises(BrokerClosedError):
+                await subscription.pull()
+        subscription.leave()
+
+    anyio.run(main, backend=loop)
+
+
+@pytest.mark.parametrize("followed", [False, True])
+def test_who_waits_in_a_loop_that_is_over_holds_up_nobody(followed: bool) -> None:
+    """A loop that was closed without an end of its tasks leaves its readers behind."""
+    broker = Broker(observers=())
+
+    class Lane:
+        def offer(self, frames: bytes) -> bool:
+            raise AssertionError("its loop is over")
+
+    async def begin(subscription: Subscription) -> asyncio.Task[bytes]:
+        await subscription.enter()
+        if followed:
+            subscription.send_by(Lane())
+        pulling = asyncio.ensure_future(subscription.pull())
+        while not subscription.resting:
+            await asyncio.sleep(0)
+        return pulling
+
+    async def read() -> None:
+        async with broker.subscribe("a") as subscription:
+            await broker.publish("a", "x")
+            assert await texts(subscription, 1) == ["x"]
+
+    loop, subscription = asyncio.new_event_loop(), broker.subscribe("a")
+    pulling = loop.run_until_complete(begin(subscription))
+    loop.close()
+    anyio.run(read)
+    # Else asyncio would complain of it, as it should.
+    pulling._log_destroy_pending = False  # type: ignore[attr-defined]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 from typing import Any
 
 import pytest
@@ -15,21 +14,14 @@ from starlette.requests import Request
 
 from starlette_sse import Broker, ChannelEndpoint, CloseReason, close, drain
 from starlette_sse.observers import Observer, StreamFacts
-from starlette_sse.streams import Stream
 from tests.loopback import Reader, sends_from_callbacks, serving
 
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(params=["h11", "httptools"])
-def protocol(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    return name
-
-
-@pytest.fixture(params=["asyncio", "uvloop"])
-def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
-    return "asyncio", {"use_uvloop": request.param == "uvloop"}
+@pytest.fixture
+def anyio_backend(asyncio_or_uvloop: tuple[str, dict[str, bool]]) -> tuple[str, dict[str, bool]]:
+    return asyncio_or_uvloop
 
 
 @pytest.fixture
@@ -182,24 +174,6 @@ async def test_the_least_retention_is_enough_for_who_keeps_up(
         for event in events:
             await broker.publish("news", event)
         assert await reader.read(20) == events
-
-
-async def test_a_reader_that_has_gone_leaves_nothing_for_the_collector(protocol: str) -> None:
-    """Its stream is freed at once, though a channel had it in its hands."""
-    endpoint = news()
-    gc.collect()
-    gc.disable()
-    try:
-        async with serving(endpoint, protocol) as port:
-            async with Reader(port) as reader:
-                await endpoint.broker.publish("news", "x")
-                await reader.read(1)
-            async with asyncio.timeout(20):
-                while endpoint.broker.health().subscriptions:
-                    await asyncio.sleep(0.001)
-        assert [kept for kept in gc.get_objects() if isinstance(kept, Stream)] == []
-    finally:
-        gc.enable()
 
 
 class Passing(BaseHTTPMiddleware):

@@ -19,12 +19,6 @@ from tests.loopback import Reader, sends_from_callbacks, serving
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(params=["h11", "httptools"])
-def protocol(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    return name
-
-
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
