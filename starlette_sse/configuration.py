@@ -19,7 +19,7 @@ from starlette_sse.attributes import (
     check_seconds,
 )
 from starlette_sse.deadlines import StreamSettings
-from starlette_sse.events import ServerSentEvent, as_frame
+from starlette_sse.events import ServerSentEvent, frame_encoder
 from starlette_sse.exceptions import ConfigurationError, InvalidEventError
 from starlette_sse.fields import SEPARATORS
 from starlette_sse.headers import Headers
@@ -188,7 +188,7 @@ def opening_of(endpoint: Any, position: str | None = None) -> bytes:
 
 def encoder_of(endpoint: Any) -> Callable[[Any], bytes]:
     """Return the function from what ``events()`` yields to a frame."""
-    encode, most = any_encoder_of(endpoint), endpoint.max_event_bytes
+    encode, most = frame_encoder(endpoint.sep, endpoint.event_class), endpoint.max_event_bytes
     if most is None:
         return encode
 
@@ -203,20 +203,6 @@ def encoder_of(endpoint: Any) -> Callable[[Any], bytes]:
 
     where = (endpoint if isinstance(endpoint, type) else type(endpoint)).__qualname__
     return encode_within
-
-
-def any_encoder_of(endpoint: Any) -> Callable[[Any], bytes]:
-    """Return the function from what ``events()`` yields to a frame of any size."""
-    # CR LF is what events are encoded with unless told otherwise.
-    sep = None if endpoint.sep == "\r\n" else endpoint.sep
-    event_class = endpoint.event_class
-
-    def encode(item: Any) -> bytes:
-        if isinstance(item, ServerSentEvent):
-            return item.encode(sep)
-        return as_frame(item, sep, event_class)
-
-    return encode
 
 
 def check_hooks(endpoint: type[Any]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from difflib import get_close_matches
 from typing import Any, Self
 
@@ -17,7 +17,7 @@ from starlette_sse.exceptions import InvalidEventError
 from starlette_sse.fields import identifier, lines, milliseconds, one_line, separator
 from starlette_sse.jsontext import dumps
 
-__all__ = ["FRAME", "JSONServerSentEvent", "ServerSentEvent", "as_event", "as_frame"]
+__all__ = ["FRAME", "JSONServerSentEvent", "ServerSentEvent", "as_event", "as_frame", "frame_encoder"]
 
 PARAMETERS = ("data", "event", "id", "retry", "comment", "sep")
 KNOWN = frozenset(PARAMETERS)
@@ -232,11 +232,27 @@ def as_frame(item: Any, sep: str | None = None, event_class: type[ServerSentEven
     :param sep: the stream's line end, CR LF if not given.
     :raises InvalidEventError: as :func:`as_event`.
     """
-    if isinstance(item, ServerSentEvent):
-        return item.encode(sep)
-    if isinstance(item, FRAME):
-        return bytes(item)
-    return as_event(item, event_class).encode(sep)
+    return frame_encoder(sep, event_class)(item)
+
+
+def frame_encoder(
+    sep: str | None = None, event_class: type[ServerSentEvent] = ServerSentEvent
+) -> Callable[[Any], bytes]:
+    """Return :func:`as_frame` for one stream."""
+    # CR LF is what events are encoded with unless told otherwise.
+    other = None if sep == "\r\n" else sep
+
+    def encode(item: Any) -> bytes:
+        if isinstance(item, ServerSentEvent):
+            return item.encode(other)
+        # As as_event does, in place: many write their events so.
+        if type(item) is dict:
+            return from_mapping(item, event_class).encode(other)
+        if isinstance(item, FRAME):
+            return bytes(item)
+        return as_event(item, event_class).encode(other)
+
+    return encode
 
 
 def from_mapping(fields: Mapping[Any, Any], event_class: type[ServerSentEvent]) -> ServerSentEvent:

@@ -9,7 +9,6 @@ import inspect
 import secrets
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any, ClassVar, NoReturn
 
 import anyio
@@ -20,7 +19,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from starlette_sse.deadlines import StreamSettings
 from starlette_sse.draining import domain_of
-from starlette_sse.events import ServerSentEvent, as_frame
+from starlette_sse.events import ServerSentEvent, as_frame, frame_encoder
 from starlette_sse.exceptions import ConfigurationError, SendTimeoutError
 from starlette_sse.fields import SEPARATORS
 from starlette_sse.headers import for_protocol
@@ -189,7 +188,7 @@ class EventSourceResponse(Response):
             send,
             domain=domain_of(scope),
             observers=self.observers,
-            encode=partial(as_frame, sep=self.sep),
+            encode=frame_encoder(self.sep),
         )
         try:
             await stream.run(start, b"", events=self._iterate, companion=self.data_sender_callable)
