@@ -99,6 +99,14 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         future.add_done_callback(self._executed)
         return future
 
+    async def shutdown_default_executor(self, *args: Any, **kwargs: Any) -> None:
+        """Wait for the default executor's threads; time stands still meanwhile, or its limit would be over at once."""
+        self._threads.jobs += 1
+        try:
+            await super().shutdown_default_executor(*args, **kwargs)
+        finally:
+            self._threads.jobs -= 1
+
     def _executed(self, future: asyncio.Future[Any]) -> None:
         self._threads.jobs -= 1
 

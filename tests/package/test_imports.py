@@ -194,8 +194,10 @@ def state():
             found[name, key] = id(value)
             if inspect.isclass(value):
                 found.update({(name, key, part): id(held) for part, held in list(vars(value).items())})
-                # anyio's modules give their classes the package's name when they are imported.
+                # anyio's modules give their classes the package's name when they are imported; from Python 3.13 on
+                # this takes the class's line away.
                 found.pop((name, key, "__module__"), None)
+                found.pop((name, key, "__firstlineno__"), None)
     return found
 
 before = state()

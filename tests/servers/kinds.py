@@ -10,6 +10,10 @@ __all__ = ["APP", "KINDS", "Kind"]
 
 APP = "tests.servers.app:app"
 
+#: asyncio's ``Server.wait_closed`` waits for connections, and hypercorn 0.18 calls it before it cancels its apps
+#: (https://github.com/pgjones/hypercorn/issues/308).
+CLOSING_WAITS = sys.version_info >= (3, 12, 1)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
@@ -21,6 +25,7 @@ class Kind:
     :param farewell_behind_middleware: so it is for streams behind a ``BaseHTTPMiddleware``.
     :param reason: what ``on_disconnect`` is given.
     :param lifespan: the server runs the app's lifespan.
+    :param waits_for_clients: the server waits, without a bound, until its streams' clients have left.
     :param cuts: an error that leaves the app cuts the body.
     :param own_tasks: the server's tasks, not the app's, that exist only at shutdown.
     """
@@ -34,6 +39,7 @@ class Kind:
     farewell_behind_middleware: bool = True
     reason: str = "draining"
     lifespan: bool = True
+    waits_for_clients: bool = False
     cuts: bool = True
     own_tasks: frozenset[str] = frozenset()
 
@@ -76,8 +82,9 @@ KINDS = (
         name="hypercorn-asyncio-worker",
         command=hypercorn("-k", "asyncio", "--graceful-timeout", "1"),
         farewell=False,
-        reason="cancelled",
+        reason="client_gone" if CLOSING_WAITS else "cancelled",
         longest_stop=3.0,
+        waits_for_clients=CLOSING_WAITS,
     ),
     Kind(
         name="hypercorn-trio-worker",

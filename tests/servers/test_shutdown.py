@@ -11,6 +11,7 @@ import pytest
 from tests.servers.apps import AppServer, serving
 from tests.servers.client import EventStream, ended_whole
 from tests.servers.kinds import KINDS, Kind
+from tests.servers.processes import eventually
 
 ENDPOINTS = ("/stream", "/base/stream", "/gzip/stream", "/cors/stream", "/fastapi/stream")
 RESPONSES = ("/response", "/base/response", "/fastapi/response")
@@ -39,9 +40,14 @@ def stop_with_open_streams(kind: Kind, directory: Path) -> float:
     """Check all that is promised of a stop but its time, and return the seconds that it took."""
     directory.mkdir()
     with serving(kind, directory) as server, open_streams(server) as streams:
+        if kind.waits_for_clients:
+            server.program.process.send_signal(kind.signal)
+            assert not eventually(lambda: server.program.process.poll() is not None, kind.longest_stop)
+            for stream in streams.values():
+                stream.leave()
         seconds = server.stop(kind.signal)
 
-        for name, stream in streams.items():
+        for name, stream in streams.items() if not kind.waits_for_clients else ():
             told = kind.farewell and (kind.farewell_behind_middleware or "/base/" not in name)
             assert ended_whole(stream) == told, name
             assert (stream.retry is not None) == (told and name.endswith("/stream")), name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import anyio
@@ -17,7 +18,7 @@ from starlette.requests import Request
 from starlette_sse import SSEEndpoint
 from starlette_sse.testing import SSETestClient, VirtualClock, virtual_backend
 from starlette_sse.testing.thread_watch import ThreadWatch
-from starlette_sse.testing.virtual_time import clock_of
+from starlette_sse.testing.virtual_time import AsyncioVirtualClock, clock_of
 from tests.streams.apps import app_of
 
 pytestmark = pytest.mark.anyio
@@ -109,3 +110,21 @@ async def test_time_stands_still_while_an_executor_works(clock: VirtualClock) ->
     async with asyncio.timeout(60):
         await asyncio.to_thread(time.sleep, WORK)
         assert clock.current_time() == before
+
+
+def test_time_stands_still_while_an_executor_ends() -> None:
+    """From Python 3.12 on asyncio gives its threads five minutes, which would be over before they had begun to end."""
+
+    class Unhurried(ThreadPoolExecutor):
+        def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+            time.sleep(WORK)
+            super().shutdown(wait, cancel_futures=cancel_futures)
+
+    async def work() -> None:
+        asyncio.get_running_loop().set_default_executor(Unhurried())
+        await asyncio.to_thread(int)
+
+    clock = AsyncioVirtualClock()
+    with asyncio.Runner(loop_factory=clock) as runner:
+        runner.run(work())
+    assert clock.current_time() == 0
