@@ -14,6 +14,9 @@ from starlette_sse.exceptions import BrokerError
 
 __all__ = ["Cursor", "LiveReader"]
 
+#: The most channels whose reader is sent to without waking it: each event asks all of them what else is due.
+MOST_FOLLOWED = 8
+
 
 class Cursor:
     """Where one reader stands in one channel; it is ready, or it waits in the channel, or neither."""
@@ -40,7 +43,9 @@ class Cursor:
         start, end, first, last, frames = stretch
         lane, idle, seq = reader._lane, reader.idle, reader._seq  # noqa: SLF001
         # What was read from the backend may come here later.
-        if lane is None or not idle or self.index != start or seq >= first or not lane.offer(frames):
+        if lane is None or not idle or self.index != start or seq >= first:
+            return False
+        if (len(reader._cursors) > 1 and reader._owes_besides(self)) or not lane.offer(frames):  # noqa: SLF001
             return False
         reader._seq = last  # noqa: SLF001
         reader.delivered += end - start
@@ -136,16 +141,19 @@ class LiveReader(ABC):
 
     def send_by(self, lane: Lane) -> None:
         """Send by ``lane``, where it is free, what :meth:`pull` would wait for; call it once entered."""
-        # What is due from several channels has to be put in order.
-        if len(self._cursors) == 1:
-            self._lane = lane
-            cursor = self._cursors[0]
+        if len(self._cursors) > MOST_FOLLOWED:
+            return
+        self._lane = lane
+        for cursor in self._cursors:
             if cursor in cursor.channel.waiting:
                 del cursor.channel.waiting[cursor]
                 self._await_more(cursor)
 
     def _take_ready(self) -> bytes:
         ready = self._ready
+        if self._lane is not None and len(self._cursors) > 1:
+            # What is about to be sent from other channels may be older.
+            self._stop_following()
         if len(ready) == 1:
             cursor = ready[0]
             channel = cursor.channel
@@ -241,6 +249,10 @@ class LiveReader(ABC):
             cursor.channel.waiting[cursor] = None
         else:
             cursor.channel.followers[cursor] = None
+
+    def _owes_besides(self, cursor: Cursor) -> bool:
+        """Tell whether something is due from another channel, which has to be put in order with this one's."""
+        return any(other.index < other.channel.end for other in self._cursors if other is not cursor)
 
     def _stop_following(self) -> None:
         """Take what is about to be sent, as the reader is awake already."""

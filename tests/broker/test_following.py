@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from starlette_sse.broker import Broker, Position, Subscription
 from starlette_sse.broker.channel import COMPACT, PULL_SIZE, Channel
+from starlette_sse.broker.live import MOST_FOLLOWED
 from starlette_sse.broker.positions import new_epoch
 from starlette_sse.exceptions import SlowReaderError
 from tests.broker.clients import Client, Ledger
@@ -30,6 +31,7 @@ class Following(Client):
     busy = False
     held: anyio.Event | None = None
     """What it waits for with what it has pulled."""
+    in_hand = False
     left: Subscription | None = None
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -49,6 +51,7 @@ class Following(Client):
         assert self.subscription is not None
         self.subscription.send_by(self)
         self._scope = anyio.CancelScope()
+        self.in_hand = False
         group.start_soon(self._pull)
         await settled()
 
@@ -63,17 +66,25 @@ class Following(Client):
                 if frames:
                     self.pulled.append(frames)
                     if self.held is not None:
+                        self.in_hand = True
                         await self.held.wait()
                     self.take(frames)
+                    self.in_hand = False
 
     async def stop(self) -> None:
         self._scope.cancel()
         await settled()
         await self.disconnect()
 
+    def go_on(self) -> None:
+        """Let go of what was pulled."""
+        if self.held is not None:
+            self.held.set()
+            self.held = None
+
     def ping(self) -> None:
-        """Be told the position, as a ping does it."""
-        if self.subscription is not None and self.subscription.resume_id is not None:
+        """Be told the position, as a ping does it, which waits for what is being sent."""
+        if self.subscription is not None and not self.in_hand and self.subscription.resume_id is not None:
             self.take(f"id: {self.subscription.resume_id}\r\n\r\n".encode())
 
 
@@ -273,6 +284,51 @@ async def test_who_reads_several_channels_gets_them_in_one_order() -> None:
             await client.stop()
 
 
+async def test_who_reads_several_channels_is_sent_what_comes_from_one() -> None:
+    """Nobody is woken as long as there is nothing to put in order."""
+    broker = Broker(observers=())
+    async with anyio.create_task_group() as group:
+        client = await following(broker, group, "a", "b", "c")
+        for turn, channel in enumerate("abbac"):
+            await broker.publish(channel, f"{turn}.0")
+            await broker.publish(channel, f"{turn}.1")
+            await settled()
+        assert client.texts == [f"{turn}.{number}" for turn in range(5) for number in range(2)]
+        assert (len(client.offered), client.pulled) == (5, [])
+        await client.stop()
+
+
+@pytest.mark.parametrize(("channels", "followed"), [(MOST_FOLLOWED, True), (MOST_FOLLOWED + 1, False)])
+async def test_who_reads_many_channels_is_woken(channels: int, followed: bool) -> None:
+    """To ask each time whether something is due from any of them would cost more than that."""
+    broker = Broker(observers=())
+    async with anyio.create_task_group() as group:
+        client = await following(broker, group, *map(str, range(channels)))
+        await broker.publish("0", "x")
+        await settled()
+        assert client.texts == ["x"]
+        assert (len(client.offered), len(client.pulled)) == ((1, 0) if followed else (0, 1))
+        await client.stop()
+
+
+async def test_who_comes_for_one_channel_s_events_takes_older_ones_of_another_first() -> None:
+    """Those were about to be sent, and would be taken for had already."""
+    broker = Broker(observers=())
+    async with anyio.create_task_group() as group:
+        client = await following(broker, group, "a", "b")
+        assert client.subscription is not None
+        await broker.publish("a", "0")
+        client.busy = True
+        # What one channel's sprint leaves to the reader is taken before the other channel's has begun.
+        await broker.publish("b", "1")
+        broker._log.channels["b"].sprint()
+        frames = client.subscription.take()
+        assert 0 < frames.find(b"data: 0") < frames.find(b"data: 1")
+        client.busy = False
+        await settled()
+        await client.stop()
+
+
 async def test_what_was_read_elsewhere_is_not_sent_again() -> None:
     """A reader may have had from the backend what comes to this process later."""
     broker = Broker(observers=())
@@ -389,18 +445,24 @@ async def test_a_reset_comes_before_what_was_not_sent_yet() -> None:
 
 # Any order of what may happen
 
+#: What the three of a story read.
+CHANNELS = (("a",), ("a", "b"), ("b", "c", "a"))
+
 who = st.integers(0, 2)
+where = st.sampled_from("abc")
 story = st.lists(
     st.one_of(
-        st.tuples(st.just("publish"), st.integers(1, 6)),
+        st.tuples(st.just("publish"), st.text("abc", min_size=1, max_size=6)),
         st.tuples(st.just("turn"), st.integers(1, 3)),
         st.tuples(st.just("busy"), who, st.booleans()),
+        st.tuples(st.just("hold"), who),
+        st.tuples(st.just("go on"), who),
         st.tuples(st.just("ping"), who),
         st.tuples(st.just("reconnect"), who),
         st.tuples(st.just("wake"), who),
-        st.tuples(st.just("lose")),
-        st.tuples(st.just("expire")),
-        st.tuples(st.just("large")),
+        st.tuples(st.just("lose"), where),
+        st.tuples(st.just("expire"), where),
+        st.tuples(st.just("large"), where),
     ),
     max_size=40,
 )
@@ -409,38 +471,44 @@ story = st.lists(
 async def tell(story: list[tuple[Any, ...]], broker: Broker) -> None:
     ledger = Ledger()
     async with anyio.create_task_group() as group:
-        clients = [await following(broker, group, on_lag="reset") for _ in range(3)]
+        clients = [await following(broker, group, *channels, on_lag="reset") for channels in CHANNELS]
         for what, *args in story:
-            client = clients[args[0] if what in {"busy", "ping", "reconnect", "wake"} else 0]
+            client = clients[args[0] if what in {"busy", "go on", "hold", "ping", "reconnect", "wake"} else 0]
             if what == "publish":
-                for _ in range(args[0]):
-                    await ledger.publish(broker, "a")
+                for channel in args[0]:
+                    await ledger.publish(broker, channel)
             elif what == "large":
-                await ledger.publish(broker, "a", padding=PULL_SIZE // 3)
+                await ledger.publish(broker, args[0], padding=PULL_SIZE // 3)
             elif what == "turn":
                 for _ in range(args[0]):
                     await checkpoint()
             elif what == "busy":
                 client.busy = args[1]
+            elif what == "hold":
+                client.held = client.held or anyio.Event()
+            elif what == "go on":
+                client.go_on()
             elif what == "ping":
                 client.ping()
-            elif what == "lose" and "a" in broker._log.channels:
-                broker._log.lose(broker._log.channels["a"], broker._log.seen)
-            elif what == "expire" and "a" in broker._log.channels:
-                broker._log.channels["a"].expire(float("inf"))
+            elif what == "lose" and args[0] in broker._log.channels:
+                broker._log.lose(broker._log.channels[args[0]], broker._log.seen)
+            elif what == "expire" and args[0] in broker._log.channels:
+                broker._log.channels[args[0]].expire(float("inf"))
             elif what == "wake" and client.subscription is not None:
                 client.subscription.wake()
             elif what == "reconnect":
                 await client.stop()
                 await client.follow(group)
         for client in clients:
+            client.go_on()
             if client.subscription is None:
                 await client.follow(group)
-        await ledger.publish(broker, "a")
-        last = ledger.events[-1][1]
+        for channel in "abc":
+            await ledger.publish(broker, channel)
         with anyio.fail_after(10):
             for client in clients:
-                while (place := Position.parse(client.last_event_id)) is None or place.seq < last.seq:
+                last = max(place.seq for channel, place, _ in ledger.events if channel in client.channels)
+                while (place := Position.parse(client.last_event_id)) is None or place.seq < last:
                     await checkpoint()
         for client in clients:
             client.check(ledger)
@@ -449,7 +517,7 @@ async def tell(story: list[tuple[Any, ...]], broker: Broker) -> None:
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(story=story, history=st.integers(1, 8))
-@example(story=[("publish", 1), ("ping", 1), ("reconnect", 1)], history=4)
+@example(story=[("publish", "a"), ("ping", 1), ("reconnect", 1)], history=4)
 async def test_whatever_happens_every_event_comes_once_or_a_reset_does(
     story: list[tuple[Any, ...]], history: int
 ) -> None:
