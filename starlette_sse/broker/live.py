@@ -45,7 +45,11 @@ class Cursor:
         # What was read from the backend may come here later.
         if lane is None or not idle or self.index != start or seq >= first:
             return False
-        if (len(reader._cursors) > 1 and reader._owes_besides(self)) or not lane.offer(frames):  # noqa: SLF001
+        for other in reader._cursors:  # noqa: SLF001
+            if other.index < other.channel.end and other is not self:
+                # What is due from two channels has to be put in order.
+                return False
+        if not lane.offer(frames):
             return False
         reader._seq = last  # noqa: SLF001
         reader.delivered += end - start
@@ -249,10 +253,6 @@ class LiveReader(ABC):
             cursor.channel.waiting[cursor] = None
         else:
             cursor.channel.followers[cursor] = None
-
-    def _owes_besides(self, cursor: Cursor) -> bool:
-        """Tell whether something is due from another channel, which has to be put in order with this one's."""
-        return any(other.index < other.channel.end for other in self._cursors if other is not cursor)
 
     def _stop_following(self) -> None:
         """Take what is about to be sent, as the reader is awake already."""
