@@ -161,7 +161,7 @@ class LiveReader(ABC):
         if len(ready) == 1:
             cursor = ready[0]
             channel = cursor.channel
-            if cursor.index + 1 == channel.end:
+            if cursor.index + 1 == channel.end > channel.first:
                 entry = channel.entries[-1]
                 if entry.seq > self._seq:
                     cursor.index = channel.end

@@ -27,6 +27,7 @@ class MemoryBackend(Backend):
 
     def __init__(self) -> None:
         self._turn = 0.0
+        self._number = 0
 
     async def open(self, log: Log) -> None:
         # Born at the first use, not at import: workers forked from one parent must not have one epoch for several logs.
@@ -72,7 +73,11 @@ class MemoryBackend(Backend):
         # Readers that wait run before the log has forgotten what they were woken for; a burst still leaves in one send.
         retention = self._log.retention
         share = max(1.0, 2 * TURN / retention.history, 4 * TURN * size / retention.max_bytes)
-        if self._turn + share > TURN:
-            self._turn = 0.0
+        while self._turn and self._turn + share > TURN:
+            number = self._number
             await checkpoint()
+            if self._number == number:
+                # The first of those that waited; the others share the new turn.
+                self._number += 1
+                self._turn = 0.0
         self._turn += share

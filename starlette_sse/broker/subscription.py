@@ -160,9 +160,7 @@ class Subscription(LiveReader, AsyncIterator[Entry]):
             elif self._ready:
                 self._at = self._live_position
                 self._backlog.extend(self._take_entries())
-        entry = self._next_of_backlog()
-        self._come_back()
-        return entry
+        return self._take_backlog(0)[0]
 
     # What the log tells
 
@@ -209,7 +207,7 @@ class Subscription(LiveReader, AsyncIterator[Entry]):
             self._settle(self._seq)
         else:
             self._errand = self._catch_up
-        self._aside = bool(self._errand or self._backlog or self._interrupted or self._failure)
+        self._come_back()
 
     def _in_log(self, *, proven: bool) -> bool:
         seq = self._seq
@@ -233,13 +231,7 @@ class Subscription(LiveReader, AsyncIterator[Entry]):
 
     async def _pull_aside(self) -> bytes:
         await self._step_aside()
-        frames: list[bytes] = []
-        size = 0
-        while self._backlog and (not frames or size + len(self._backlog[0].frame) <= PULL_SIZE):
-            frames.append(self._next_of_backlog().frame)
-            size += len(frames[-1])
-        self._come_back()
-        return b"".join(frames)
+        return b"".join([entry.frame for entry in self._take_backlog(PULL_SIZE)])
 
     async def _step_aside(self) -> None:
         """Do one thing that comes before the live path; what it brings is in the backlog."""
@@ -251,13 +243,21 @@ class Subscription(LiveReader, AsyncIterator[Entry]):
         elif not self._backlog and self._errand is not None:
             await self._errand()
 
-    def _next_of_backlog(self) -> Entry:
-        entry = self._backlog.pop(0)
-        if entry.epoch:
-            self._at = Position(entry.epoch, entry.seq)
-            self._owing = False
-        self.delivered += 1
-        return entry
+    def _take_backlog(self, limit: int) -> list[Entry]:
+        """Take the entries that come first: one if there is any, and more up to ``limit`` bytes."""
+        count = size = 0
+        for entry in self._backlog:
+            size += len(entry.frame)
+            if count and size > limit:
+                break
+            count += 1
+            if entry.epoch:
+                self._at = Position(entry.epoch, entry.seq)
+                self._owing = False
+        taken, self._backlog = self._backlog[:count], self._backlog[count:]
+        self.delivered += count
+        self._come_back()
+        return taken
 
     def _come_back(self) -> None:
         self._aside = bool(self._backlog or self._errand or self._interrupted or self._failure)

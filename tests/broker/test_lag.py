@@ -7,6 +7,8 @@ import json
 import pytest
 
 from starlette_sse.broker import Broker
+from starlette_sse.broker.channel import COMPACT
+from starlette_sse.broker.subscription import OnLag
 from starlette_sse.exceptions import SlowReaderError
 from starlette_sse.observers import StructlogObserver
 from starlette_sse.testing import capture_logs
@@ -72,6 +74,23 @@ async def test_a_lag_and_the_reset_behind_it_are_logged(make_broker: MakeBroker)
         {"event": "subscription.lagged", "log_level": "warning", "channels": ["a", "b"], "policy": "reset"},
         {"event": "subscription.reset", "log_level": "info", "channels": ["a", "b"], "reason": "lagged"},
     ]
+
+
+@pytest.mark.parametrize("on_lag", ["disconnect", "reset", "latest"])
+@pytest.mark.parametrize("before", [0, 1, COMPACT - 2, COMPACT - 1])
+async def test_a_reader_whose_events_all_grew_too_old_is_slow(on_lag: OnLag, before: int) -> None:
+    """However many they were, and though not one is left to look at."""
+    broker = Broker(observers=())
+    for number in range(before):
+        await broker.publish("a", str(number))
+    async with broker.subscribe("a", on_lag=on_lag) as subscription:
+        await broker.publish("a", "x")
+        broker._log.channels["a"].expire(float("inf"))
+        if on_lag == "disconnect":
+            with pytest.raises(SlowReaderError):
+                await take(subscription, 1)
+        else:
+            assert json.loads((await take(subscription, 1))[0].data)["reason"] == "lagged"
 
 
 async def test_a_reader_just_within_retention_is_not_slow(make_broker: MakeBroker) -> None:

@@ -171,6 +171,24 @@ async def test_a_publisher_that_never_waits_does_not_outrun_its_readers() -> Non
         assert received == [str(n) for n in range(2000)]
 
 
+@pytest.mark.parametrize(("history", "count"), [(1, 3), (16, 50), (1000, 1300), (1000, 5000)])
+async def test_publishers_that_come_together_do_not_outrun_their_readers(history: int, count: int) -> None:
+    """However many publish at once, each in a task of its own."""
+    broker = Broker(history=history, observers=())
+    received: list[str] = []
+
+    async def read() -> None:
+        async with broker.subscribe("a") as subscription:
+            received.extend(await texts(subscription, count))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(read)
+        await anyio.wait_all_tasks_blocked()
+        for number in range(count):
+            tasks.start_soon(broker.publish, "a", str(number))
+    assert sorted(map(int, received)) == list(range(count))
+
+
 async def test_a_burst_leaves_in_one_send() -> None:
     """Fifty events published at once reach a waiting reader in one pull."""
     broker = Broker(observers=())

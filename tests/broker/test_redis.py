@@ -199,3 +199,22 @@ async def test_a_busy_listener_joins_what_it_hears(shared_redis: RedisServer) ->
                 tasks.start_soon(publisher.publish, "a", str(n))
         await settle(broker)
         assert sorted(map(int, await texts(subscription, 500))) == list(range(500))
+
+
+@pytest.mark.parametrize(("history", "count"), [(1, 10), (4, 60), (10, 400)])
+async def test_a_short_history_does_not_outrun_its_readers(shared_redis: RedisServer, history: int, count: int) -> None:
+    """This process hears no more in one turn than its readers can still be given."""
+    prefix = new_epoch()
+    brokers = [Broker(shared_redis.url, prefix=prefix, history=history, observers=()) for _ in range(2)]
+    async with brokers[0] as here, brokers[1] as there, here.subscribe("a") as subscription:
+        received: list[str] = []
+
+        async def read() -> None:
+            received.extend(await texts(subscription, count))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(read)
+            await anyio.wait_all_tasks_blocked()
+            for number in range(count):
+                tasks.start_soon(there.publish, "a", str(number))
+    assert sorted(map(int, received)) == list(range(count))

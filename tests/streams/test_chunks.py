@@ -19,6 +19,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from uvicorn.protocols.http import h11_impl, httptools_impl
+from uvicorn.protocols.http.flow_control import FlowControl
 
 from starlette_sse import Broker, ChannelEndpoint, CloseReason, ServerSentEvent, SSEEndpoint
 from starlette_sse.chunks import chunk, only_writes_chunks, passable_exchange
@@ -354,6 +355,45 @@ async def test_what_the_transport_raises_is_told_and_leaves_nobody_sending(
     assert (told, writer.sending_since, writer.bytes_sent) == ([error], None, 0)
     assert not writer.offer(b": b\r\n\r\n")
     assert (told, writer.sending_since, writer.bytes_sent) == ([error, error], None, 0)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_nothing_is_written_behind_what_could_not_be(protocol: str) -> None:
+    """A client would take the next event's id for the proof that it has those before."""
+    sources = Broker(observers=())
+
+    class Feed(ChannelEndpoint):
+        broker = sources
+        channels = ("a",)
+        observers = ()
+
+    async def settled() -> None:
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+    def fail_once(data: bytes) -> None:
+        cycle.transport.write = written.append
+        raise OSError("gone")
+
+    written: list[bytes] = []
+    cycle = asked(protocol, b"GET / HTTP/1.1")
+    cycle.flow = FlowControl(cycle.transport)
+    cycle.more_body = False
+    cycle.scope |= {"type": "http", "path": "/", "query_string": b""}
+
+    async def run() -> None:
+        await Feed(cycle.scope, cycle.receive, cycle.send)
+
+    stream = asyncio.create_task(run())
+    await settled()
+    cycle.flow.pause_writing()
+    for data in ("0", "1"):
+        await sources.publish("a", data)
+        await settled()
+    cycle.transport.write = fail_once
+    cycle.flow.resume_writing()
+    await stream
+    assert written == []
 
 
 # What a client gets

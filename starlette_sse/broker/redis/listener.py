@@ -161,7 +161,7 @@ class Listener:
 
     async def _hear(self, connection: Any) -> NoReturn:
         while True:
-            for _ in range(TURN):
+            for _ in range(min(TURN, max(1, self._log.retention.history // 2))):
                 reply = await connection.read_response()
                 if isinstance(reply, bytes):
                     self._take_answer(reply)
