@@ -91,7 +91,6 @@ class Configuration:
     methods: frozenset[str]
     allow: tuple[str, ...]
     sync_hooks: frozenset[str]
-    pings_at_once: bool
     settings: StreamSettings
     headers: Headers
     limit: StreamLimit | None
@@ -114,7 +113,6 @@ class Configuration:
             methods=methods,
             allow=(*sorted(methods - set(VERBS)), *verbs, "HEAD"),
             sync_hooks=sync_hooks_of(endpoint),
-            pings_at_once=not iscoroutinefunction(endpoint.ping_message),
             settings=settings_of(endpoint),
             headers=Headers(endpoint.headers),
             limit=limit_of(endpoint),
@@ -215,6 +213,8 @@ def check_hooks(endpoint: type[Any]) -> None:
             f"{name}.client_key must be a plain function; what it has to wait for belongs into a middleware, "
             "which leaves it in request.state"
         )
+    if iscoroutinefunction(endpoint.ping_message):
+        raise ConfigurationError(f"{name}.ping_message must be a plain function: a ping does not wait for anything")
     for hook, parameters in PARAMETERS.items():
         check_hook(f"{name}.{hook}", getattr_static(endpoint, hook, None), parameters, iterated=hook in ITERATED_HOOKS)
     for verb in endpoint.methods:

@@ -62,11 +62,9 @@ class ThreadCall:
 
     async def run(self) -> Any:
         """Return what the function returns; who is cancelled here leaves it to its thread."""
-        try:
-            self._limiter.acquire_on_behalf_of_nowait(self)
-        except anyio.WouldBlock:
+        if self._limiter.available_tokens < 1:
             warn(self._limiter)
-            await self._limiter.acquire_on_behalf_of(self)
+        await self._limiter.acquire_on_behalf_of(self)
         try:
             return await anyio.to_thread.run_sync(self._work, abandon_on_cancel=True, limiter=threads_of_closing())
         finally:

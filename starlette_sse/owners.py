@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
 from typing import Protocol
 
 from starlette_sse.observers import CloseReason
@@ -13,12 +12,8 @@ __all__ = ["StreamOwner"]
 class StreamOwner(Protocol):
     """What a stream asks of the endpoint or response that it belongs to."""
 
-    @property
-    def pings_at_once(self) -> bool:
-        """Whether :meth:`ping_frame` need not be awaited, as a rule."""
-
-    def ping_frame(self) -> bytes | Awaitable[bytes]:
-        """Return the ping, or what it has to be awaited of."""
+    def ping_frame(self) -> bytes:
+        """Return the ping."""
 
     async def last_frame(self, reason: CloseReason, error: BaseException | None) -> bytes | None:
         """Return what the client gets last, ``b""`` for nothing; None: cut the body."""

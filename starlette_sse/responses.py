@@ -222,8 +222,6 @@ class ResponseHooks:
 
     __slots__ = ("_disconnect", "_response")
 
-    pings_at_once = True
-
     def __init__(self, response: EventSourceResponse, protocol: str) -> None:
         self._response = response
         self._disconnect: Message = {"type": f"{protocol}.disconnect"}

@@ -48,7 +48,6 @@ class Stream:
 
     __slots__ = (
         "_authorizing",
-        "_awaited_ping",
         "_companion",
         "_cut",
         "_deadlines",
@@ -113,7 +112,6 @@ class Stream:
         self._companion: Alarm | None = None
         self._authorizing: Alarm | None = None
         self._start_authorizing: Callable[[], Alarm] | None = None
-        self._awaited_ping: Awaitable[bytes] | None = None
         self._opened = self._ping_due = self._stalled = self._told = self._cut = self._hurried = False
         self._unanswered = False
         self._goodbye: anyio.CancelScope | None = None
@@ -257,9 +255,11 @@ class Stream:
             tasks.start(self._producer.run)
         self._listener = listen(self._receive, self._loop, tasks, self)
         if self._settings.authorize_interval is not None:
-            self._start_authorizing = partial(copy_context().run, tasks.start, self._authorize)
+            self._start_authorizing = partial(
+                copy_context().run, tasks.start, partial(self._accompany, self._authorize, "authorize")
+            )
         if companion is not None:
-            self._companion = tasks.start(partial(self._accompany, companion))
+            self._companion = tasks.start(partial(self._accompany, companion, "data_sender_callable"))
 
     def _produce(self, events: AsyncIterator[Any]) -> Producer:
         on_sent = self._tell_sent if self._watched else None
@@ -295,7 +295,7 @@ class Stream:
         if self._reason in ABRUPT:
             return
         await self._writer.finish()
-        if frame:
+        if frame and self._reason not in ABRUPT:
             await self._writer.write(frame)
             if self._watched:
                 self._tell_sent(len(frame))
@@ -319,19 +319,22 @@ class Stream:
         self.disconnect = message
         self.end(CloseReason.CLIENT_GONE, error)
 
-    async def _accompany(self, companion: Callable[[], Awaitable[object]]) -> None:
+    async def _accompany(self, beside: Callable[[], Awaitable[object]], during: str) -> None:
+        """Run what goes on beside the stream; its error ends the stream, or is reported once that has ended."""
         try:
-            await companion()
+            await beside()
         except Exception as exc:  # noqa: BLE001 - raised by run, or reported
-            error = bare(exc) or exc
-            if self._reason is None:
-                self._fail(error, "data_sender_callable")
-            else:
-                self._report(error, "data_sender_callable")
+            self._fail_beside(bare(exc) or exc, during)
         except self._loop.cancelled as exc:
             if self._loop.is_cancelled():
                 raise
-            self._fail(foreign_cancellation("data_sender_callable", exc), "data_sender_callable")
+            self._fail_beside(foreign_cancellation(during, exc), during)
+
+    def _fail_beside(self, error: BaseException, during: str) -> None:
+        if self._reason is None:
+            self._fail(error, during)
+        else:
+            self._report(error, during)
 
     def _tell_sent(self, size: int) -> None:
         tell(self._observers, "sent", self, size)
@@ -387,31 +390,18 @@ class Stream:
             await self._owner.reauthorize()
         except HTTPException as exc:
             self.end(CloseReason.UNAUTHORIZED, exc)
-        except Exception as exc:  # noqa: BLE001 - it ends the stream
-            self._fail(exc, "authorize")
-        except self._loop.cancelled as exc:
-            if self._loop.is_cancelled():
-                raise
-            self._fail(foreign_cancellation("authorize", exc), "authorize")
         self._unanswered = False
 
     def _ping_now(self) -> bool:
         """Ping without waking the stream's task, and tell whether that was possible."""
-        writer, owner = self._writer, self._owner
-        if (
-            self._reason is not None
-            or not (writer.sends_now and owner.pings_at_once)
-            or writer.sending_since is not None
-        ):
+        writer = self._writer
+        if self._reason is not None or not writer.sends_now or writer.sending_since is not None:
             return False
         try:
-            frame = owner.ping_frame()
+            frame = self._owner.ping_frame()
         except Exception as exc:  # noqa: BLE001 - it ends the stream
             self._fail(exc, "the ping")
             return True
-        if not isinstance(frame, bytes):
-            self._awaited_ping = frame
-            return False
         if not writer.send_now(frame):
             self._source.wake()
         self._pinged()
@@ -419,9 +409,7 @@ class Stream:
 
     async def _ping(self) -> None:
         try:
-            frame, self._awaited_ping = self._awaited_ping or self._owner.ping_frame(), None
-            if not isinstance(frame, bytes):
-                frame = await frame
+            frame = self._owner.ping_frame()
         except Exception as exc:  # noqa: BLE001 - it ends the stream
             self._fail(exc, "the ping")
             return

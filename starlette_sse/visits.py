@@ -17,7 +17,7 @@ from starlette.types import Scope
 
 from starlette_sse.configuration import Configuration, opening_of
 from starlette_sse.draining import Domain, domain_of
-from starlette_sse.events import ServerSentEvent, as_event, as_frame
+from starlette_sse.events import as_event, as_frame
 from starlette_sse.exceptions import BrokerUnavailableError, ConfigurationError
 from starlette_sse.iterators import as_async_iterator
 from starlette_sse.observers import CloseReason, StreamIdentity, tell
@@ -182,20 +182,8 @@ class Visit:
 
     # What the stream asks
 
-    @property
-    def pings_at_once(self) -> bool:
-        return self._configuration.pings_at_once
-
-    def ping_frame(self) -> bytes | Awaitable[bytes]:
+    def ping_frame(self) -> bytes:
         ping: Any = self._endpoint.ping_message(self._request)
-        if not isinstance(ping, ServerSentEvent) and inspect.isawaitable(ping):
-            return self._awaited_ping(ping)
-        return self._ping_frame(ping)
-
-    async def _awaited_ping(self, ping: Awaitable[Any]) -> bytes:
-        return self._ping_frame(await ping)
-
-    def _ping_frame(self, ping: Any) -> bytes:
         # On a channel that is silent for long, the client's id stays one that the log can resume behind.
         position = None if self._source is None else self._source.resume_id
         if position is not None:

@@ -90,14 +90,26 @@ class Peer:
         expect(held.top >= seq, f"{channel!r} was not heard up to {seq} within {PATIENCE} s; it ends at {held.top}")
         return held.since(held.first)
 
+    async def page(self, channels: Sequence[str], after: Position, limit: int = SMALL) -> Page:
+        """Read one page."""
+        answer = await self.backend.read(channels, after, limit)
+        if isinstance(answer, Gap):
+            raise ConformanceError(f"reading {channels} after {after} met a gap: {answer}")
+        return answer
+
+    async def gap(self, channels: Sequence[str], after: Position) -> Gap:
+        """Read where something is missing."""
+        answer = await self.backend.read(channels, after, SMALL)
+        if isinstance(answer, Page):
+            raise ConformanceError(f"reading {channels} after {after} gave no gap: {answer}")
+        return answer
+
     async def pages(self, channels: Sequence[str], after: Position, limit: int = SMALL) -> list[Entry]:
         """Read to the end, page by page."""
         entries: list[Entry] = []
         end = await self.backend.top()
         while after.seq < end.seq:
-            page = await self.backend.read(channels, after, limit)
-            if isinstance(page, Gap):
-                raise ConformanceError(f"reading after {after} met a gap: {page}")
+            page = await self.page(channels, after, limit)
             expect(page.upto.seq > after.seq, f"a page after {after} ends at {page.upto}: it makes no way")
             expect(all(after.seq < e.seq <= page.upto.seq for e in page.entries), f"a page after {after} is out of it")
             entries += page.entries
@@ -112,13 +124,13 @@ async def peer(
     """Open ``backend`` as a broker does."""
     log = Log(Retention(history=history, max_age=max_age, max_bytes=max_bytes), Tally(()))
     log.bind(current_event_loop())
-    async with anyio.create_task_group() as tasks:
+    async with current_event_loop().task_group() as tasks:
         await backend.open(log)
-        tasks.start_soon(backend.serve)
+        tasks.start_soon(backend.serve, name="the backend")
         try:
             yield Peer(backend, log)
         finally:
-            tasks.cancel_scope.cancel()
+            tasks.cancel()
             with anyio.CancelScope(shield=True):
                 await backend.close()
             log.unbind()
@@ -173,6 +185,7 @@ async def only_what_is_listened_to_is_heard(make: Factory) -> None:
     async with peer(make(new_epoch())) as here:
         await here.listen("a", "b")
         here.leave("a")
+        expect("a" not in here.log.channels, "a channel that was left is still held")
         await here.append("a", "missed")
         await here.listen("a")
         last = await here.append("a", "heard")
@@ -229,11 +242,9 @@ async def a_page_is_about_as_large_as_asked(make: Factory) -> None:
         start = await here.backend.top()
         for n in range(30):
             await here.append("ab"[n % 2], "x" * 1000)
-        page = await here.backend.read(["a", "b"], start, 5000)
-        size = sum(len(entry.frame) for entry in page.entries) if isinstance(page, Page) else 0
+        size = sum(len(entry.frame) for entry in (await here.page("ab", start, 5000)).entries)
         expect(1000 < size < 10_000, f"a page of about 5000 bytes has {size}")
-        page = await here.backend.read(["a", "b"], start, 1)
-        expect(isinstance(page, Page) and len(page.entries) == 1, "a page of one byte does not hold one event")
+        expect(len((await here.page("ab", start, 1)).entries) == 1, "a page of one byte does not hold one event")
 
 
 async def quiet_channels_are_complete(make: Factory) -> None:
@@ -242,9 +253,9 @@ async def quiet_channels_are_complete(make: Factory) -> None:
         start = await here.backend.top()
         positions = [start, *[await here.append("busy") for _ in range(5)]]
         for position in positions:
-            page = await here.backend.read(["quiet"], position, SMALL)
-            expect(isinstance(page, Page) and not page.entries, f"a quiet channel after {position} gave {page}")
-            expect(isinstance(page, Page) and page.upto == positions[-1], "a quiet channel's page is not up to the end")
+            page = await here.page(["quiet"], position)
+            expect(not page.entries, f"a quiet channel after {position} gave {page}")
+            expect(page.upto == positions[-1], "a quiet channel's page is not up to the end")
 
 
 async def what_is_missing_is_a_gap(make: Factory) -> None:
@@ -260,12 +271,11 @@ async def what_is_missing_is_a_gap(make: Factory) -> None:
         }
         for reason, positions in cases.items():
             for position in positions:
-                gap = await here.backend.read(["a"], position, SMALL)
-                expect(isinstance(gap, Gap), f"reading after {position} gave no gap: {gap}")
-                expect(isinstance(gap, Gap) and gap.reason is reason, f"after {position} the reason is {gap}")
-                expect(isinstance(gap, Gap) and gap.newest == newest, f"a gap's newest is not {newest}: {gap}")
-        gap = await here.backend.read(["a", "b"], start, SMALL)
-        if isinstance(gap, Gap) and gap.oldest is not None:
+                gap = await here.gap("a", position)
+                expect(gap.reason is reason, f"after {position} the reason is {gap}")
+                expect(gap.newest == newest, f"a gap's newest is not {newest}: {gap}")
+        gap = await here.gap("ab", start)
+        if gap.oldest is not None:
             kept = await here.pages("ab", gap.oldest)
             expect([entry.id for entry in kept] == [str(position) for position in sent[-5:]], "the oldest is not it")
         expect(len(await here.pages("a", sent[6])) == 5, "what is kept cannot be read")
@@ -279,8 +289,7 @@ async def retention_counts_events(make: Factory) -> None:
             await here.append("b")
         expect(len(await here.pages("a", Position(sent[0].epoch, sent[0].seq - 1))) == 3, "another channel evicted it")
         await here.append("a")
-        gap = await here.backend.read(["a"], Position(sent[0].epoch, sent[0].seq - 1), SMALL)
-        expect(isinstance(gap, Gap), "more events are kept than history says")
+        await here.gap("a", Position(sent[0].epoch, sent[0].seq - 1))
         expect(len(await here.pages("a", sent[0])) == 3, "fewer events are kept than history says")
 
 
@@ -309,8 +318,7 @@ async def retention_counts_seconds(make: Factory) -> None:
                 await anyio.sleep(0.05)
                 page = await here.backend.read(["a"], start, SMALL)
         expect(isinstance(page, Gap), "an event is kept for ever")
-        page = await here.backend.read(["a"], last, SMALL)
-        expect(isinstance(page, Page), f"a reader who has everything is told of a gap: {page}")
+        await here.page("a", last)
         newest = await here.append("a", "new")
         expect([entry.seq for entry in await here.pages("a", last)] == [newest.seq], "the channel does not go on")
 

@@ -74,6 +74,14 @@ def test_events_without_a_yield_are_refused() -> None:
                 return []
 
 
+def test_a_ping_that_has_to_be_awaited_is_refused() -> None:
+    """A ping is due now."""
+    with pytest.raises(ConfigurationError, match=r"Wrong\.ping_message must be a plain function"):
+
+        class Wrong(SSEEndpoint):
+            async def ping_message(self, request: Request) -> Any: ...  # type: ignore[override]
+
+
 def test_a_handler_for_a_streaming_method_is_refused() -> None:
     """It would never be called."""
     with pytest.raises(ConfigurationError, match=r"get would never be called, because GET opens the stream"):

@@ -252,6 +252,34 @@ async def test_an_error_of_a_later_authorization_ends_the_stream() -> None:
     assert [reason for _, reason in Failing.ends] == [CloseReason.ERROR]
 
 
+async def test_what_an_authorization_raises_after_the_end_is_logged() -> None:
+    """It was cancelled with its stream, and its own cleanup failed."""
+
+    class Checked(SSEEndpoint):
+        authorize_interval = 10.0
+        asked = 0
+
+        async def authorize(self, request: Request) -> None:
+            type(self).asked += 1
+            if self.asked > 1:
+                try:
+                    await anyio.sleep_forever()
+                finally:
+                    raise ValueError("the directory has gone")
+
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            yield "first"
+            await anyio.sleep(11)
+
+    with capture_logs() as logs:
+        async with serve(Checked) as client, client.stream("/") as stream:
+            await stream.expect("first")
+            await stream.closed()
+    (failed,) = logs.named("stream.failed")
+    assert (failed["during"], failed["error"]) == ("authorize", "ValueError('the directory has gone')")
+    assert logs.named("stream.closed")[0]["reason"] == "finished"
+
+
 async def test_an_answer_that_is_no_answer_is_not_logged() -> None:
     """Who returns the user instead of nothing finds no token in the log."""
 

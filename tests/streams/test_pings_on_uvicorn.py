@@ -98,23 +98,6 @@ async def test_a_channel_s_ping_carries_its_position(protocol: str, in_tasks: li
     assert in_tasks == []
 
 
-async def test_a_ping_that_has_to_be_awaited_wakes_the_task(protocol: str, in_tasks: list[Stream]) -> None:
-    """``ping_message`` may be a coroutine function, and is called once for each ping."""
-    calls: list[int] = []
-
-    class Feed(Silent):
-        observers = ()
-
-        async def ping_message(self, request: Request) -> ServerSentEvent:  # type: ignore[override]
-            await asyncio.sleep(0)
-            calls.append(len(calls))
-            return ServerSentEvent(f"ping {len(calls)}")
-
-    async with serving(Feed, protocol) as port, Reader(port) as reader:
-        assert (await reader.read(3))[:3] == ["ping 1", "ping 2", "ping 3"]
-    assert len(in_tasks) >= 3
-
-
 async def test_behind_a_middleware_that_wraps_send_a_task_pings(protocol: str, in_tasks: list[Stream]) -> None:
     """Whatever it does with ``send``, it may have to wait."""
 

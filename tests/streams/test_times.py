@@ -144,10 +144,10 @@ async def test_an_opening_that_blocks_ends_the_stream_by_send_timeout() -> None:
 
 
 async def test_the_ping_can_be_chosen() -> None:
-    """It may be an event that scripts see, and its hook may be a coroutine function."""
+    """It may be an event that scripts see."""
 
     class Visible(Noting):
-        async def ping_message(self, request: Request) -> ServerSentEvent:  # type: ignore[override]
+        def ping_message(self, request: Request) -> ServerSentEvent:
             return ServerSentEvent("still here", event="ping")
 
     async with serve(Visible) as client, client.stream("/") as stream:
