@@ -69,13 +69,17 @@ def check_methods(name: str, value: Any) -> None:
 
 
 def check_headers(name: str, value: Any) -> None:
-    """Check response headers."""
+    """Check response headers of an event stream."""
     if not isinstance(value, Mapping):
         raise ConfigurationError(f"{name} must map header names to values; not {value!r}")
     for key, text in value.items():
         for part in (key, text):
             if not isinstance(part, str) or not part.isprintable() or not _is_latin_1(part):
                 raise ConfigurationError(f"{name} must map one-line Latin-1 text to the same; not {key!r}: {text!r}")
+        if key.lower() in {"content-length", "transfer-encoding"}:
+            raise ConfigurationError(f"{name} must not hold {key}: a stream has no length, and its server frames it")
+        if key.lower() == "content-type" and not text.lower().startswith("text/event-stream"):
+            raise ConfigurationError(f"{name} must not make {key} {text!r}: clients take nothing but text/event-stream")
 
 
 def _is_latin_1(text: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from functools import partial
 from inspect import getattr_static, isasyncgenfunction, iscoroutinefunction, isgeneratorfunction, signature
 from types import FunctionType
@@ -46,6 +47,10 @@ PARAMETERS = {
     "channels": ("request",),
     "snapshot": ("request",),
 }
+
+#: How much a name has in common with a hook's, or with an attribute's, that is taken for a slip.
+HOOK_LIKENESS = 0.88
+LIKENESS = 0.9
 
 #: Hooks that may have a yield.
 ITERATED_HOOKS = frozenset({"events", "snapshot"})
@@ -105,6 +110,7 @@ class Configuration:
         """
         for name, check in CHECKS.items():
             check(f"{endpoint.__qualname__}.{name}", getattr(endpoint, name))
+        check_names(endpoint)
         check_hooks(endpoint)
         methods = frozenset(endpoint.methods)
         verbs = [verb for verb in VERBS if verb in methods or hasattr(endpoint, verb.lower())]
@@ -216,18 +222,45 @@ def check_hooks(endpoint: type[Any]) -> None:
     if iscoroutinefunction(endpoint.ping_message):
         raise ConfigurationError(f"{name}.ping_message must be a plain function: a ping does not wait for anything")
     for hook, parameters in PARAMETERS.items():
-        check_hook(f"{name}.{hook}", getattr_static(endpoint, hook, None), parameters, iterated=hook in ITERATED_HOOKS)
+        if hasattr(endpoint, hook):
+            check_hook(f"{name}.{hook}", getattr_static(endpoint, hook), parameters, iterated=hook in ITERATED_HOOKS)
     for verb in endpoint.methods:
         if hasattr(endpoint, verb.lower()):
             raise ConfigurationError(
                 f"{name}.{verb.lower()} would never be called, because {verb} opens the stream; "
                 f"remove it, or remove {verb!r} from {name}.methods"
             )
+    if hasattr(endpoint, "head"):
+        raise ConfigurationError(
+            f"{name}.head would never be called, because HEAD is answered with the headers alone; remove it"
+        )
+
+
+def check_names(endpoint: type[Any]) -> None:
+    """Check that no name of a class is a hook's or an attribute's with a slip: what guards a stream would not."""
+    hooks = [hook for hook in PARAMETERS if hasattr(endpoint, hook)]
+    for name, value in vars(endpoint).items():
+        if name.startswith("_") or name in hooks or name in CHECKS or hasattr(super(endpoint, endpoint), name):
+            continue
+        if isinstance(value, FunctionType):
+            like = get_close_matches(name, hooks, 1, HOOK_LIKENESS)
+        elif not hasattr(value, "__get__"):
+            like = [each for each in get_close_matches(name, CHECKS, 1, LIKENESS) if each != f"{name}s"]
+        else:
+            like = []
+        if like:
+            raise ConfigurationError(
+                f"{endpoint.__qualname__}.{name} is so like {like[0]} that it looks like a slip, and has no meaning; "
+                f"name it {like[0]}, or otherwise, such as _{name}"
+            )
 
 
 def check_hook(name: str, function: Any, parameters: tuple[str, ...], *, iterated: bool) -> None:
     """Check that a hook can be called, and that calling it runs it; what is no plain function may be anything."""
     if not isinstance(function, FunctionType):
+        # The names of channels are a hook or an attribute.
+        if not (callable(function) or hasattr(function, "__get__") or name.endswith(".channels")):
+            raise ConfigurationError(f"{name} must be a function of ({', '.join(parameters)}), not {function!r}")
         return
     if not iterated and (isgeneratorfunction(function) or isasyncgenfunction(function)):
         raise ConfigurationError(f"{name} has a yield, so that calling it would not run it; return its result")

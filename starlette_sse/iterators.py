@@ -15,6 +15,7 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
+from starlette.responses import Response
 
 from starlette_sse.eventloop import current_event_loop
 from starlette_sse.exceptions import ConfigurationError
@@ -229,6 +230,8 @@ def remedy(content: Any) -> str:
         return "to send it as the only event, put it in a list"
     if inspect.iscoroutine(content):
         return "an async function that is to stream needs a yield"
+    if isinstance(content, Response):
+        return "to answer without a stream, return it from on_connect or from the route"
     if callable(content):
         return "call it"
     return "write an async generator"

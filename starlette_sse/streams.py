@@ -454,7 +454,8 @@ class Stream:
             self._stalled = await steps.take_in(self._goodbye, "the last frame", self._say_goodbye)
         if self._stalled or reason is CloseReason.SEND_TIMEOUT:
             abort_connection(self._receive)
-        if reason is CloseReason.ERROR and self._error is not None:
+        answered = not self._opened and isinstance(self._error, HTTPException)
+        if reason is CloseReason.ERROR and self._error is not None and not answered:
             self._report(self._error, self._failed_during, propagates=not self._told)
         await self._clean_up(reason, steps)
         self._interrupted = self._interrupted or steps.interrupted

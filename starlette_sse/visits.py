@@ -19,6 +19,7 @@ from starlette_sse.configuration import Configuration, opening_of
 from starlette_sse.draining import Domain, domain_of
 from starlette_sse.events import as_event, as_frame
 from starlette_sse.exceptions import BrokerUnavailableError, ConfigurationError
+from starlette_sse.headers import is_http_1
 from starlette_sse.iterators import as_async_iterator
 from starlette_sse.observers import CloseReason, StreamIdentity, tell
 from starlette_sse.refusals import BROKER_AWAY, DRAINING, Refusal, StreamRefusedError, refuse
@@ -49,7 +50,9 @@ class Visit:
         "_configuration",
         "_endpoint",
         "_holds_place",
+        "_receive",
         "_request",
+        "_send",
         "_source",
         "_stream",
     )
@@ -57,6 +60,8 @@ class Visit:
     def __init__(self, endpoint: Any, request: Request, configuration: Configuration) -> None:
         self._endpoint = endpoint
         self._request = request
+        # As they are now: hooks may set their author's own attributes of these names.
+        self._receive, self._send = endpoint.receive, endpoint.send
         self._configuration = configuration
         self._client_key = ""
         self._holds_place = self._close_asked = False
@@ -73,29 +78,25 @@ class Visit:
         if domain.draining:
             return self._refusal(DRAINING)
         self._client_key = endpoint.client_key(request)
+        if not isinstance(self._client_key, str):
+            raise ConfigurationError(f"{self._name}.client_key must return a str, not {self._client_key!r}")
         try:
             if limit is not None:
                 limit.take(self._client_key)
                 self._holds_place = True
             await self.authorize()
-            if has_body(request.scope):
-                # While the stream runs only its listener may receive, so hooks find the body read.
-                try:
-                    with anyio.fail_after(endpoint.send_timeout):
-                        await request.body()
-                except ClientDisconnect:
-                    return checkpoint
-                except TimeoutError:
-                    raise HTTPException(408, "the request's body did not come in time") from None
+            await self._read_body()
             response = await self._call("on_connect") if self._has("on_connect") else None
             if response is None:
                 return await self._prepare_stream(domain, subscribe)
+        except ClientDisconnect:
+            return checkpoint
         except StreamRefusedError as exc:
             return self._refusal(exc.refusal, exc.wait)
         except BrokerUnavailableError:
             return self._refusal(BROKER_AWAY)
         if isinstance(response, Response):
-            return partial(response, request.scope, endpoint.receive, endpoint.send)
+            return partial(response, request.scope, self._receive, self._send)
         raise ConfigurationError(f"{self._name}.on_connect must return None or a Response, not {response!r}")
 
     async def authorize(self) -> None:
@@ -107,6 +108,19 @@ class Visit:
             raise ConfigurationError(
                 f"{self._name}.authorize must raise HTTPException to refuse, or return None; not {told}"
             )
+
+    async def _read_body(self) -> None:
+        """Read the request's body, for hooks to find: while the stream runs only its listener may receive."""
+        request = self._request
+        if not has_body(request.scope):
+            # What Request.body() leaves when it has waited for the server's word that there is none.
+            request._body = b""  # noqa: SLF001
+            return
+        try:
+            with anyio.fail_after(self._endpoint.send_timeout):
+                await request.body()
+        except TimeoutError:
+            raise HTTPException(408, "the request's body did not come in time") from None
 
     def close(self) -> None:
         """End the stream from the app's side, now or as soon as it is open."""
@@ -133,7 +147,7 @@ class Visit:
         endpoint, request = self._endpoint, self._request
         tell(endpoint.observers, "rejected", self._name, request.url.path, refusal.reason)
         response = refuse(request, refusal, wait=wait, headers=endpoint.headers)
-        return partial(response, request.scope, endpoint.receive, endpoint.send)
+        return partial(response, request.scope, self._receive, self._send)
 
     async def _prepare_stream(
         self, domain: Domain, subscribe: Callable[[Request], Awaitable[FrameSource | None]]
@@ -147,8 +161,8 @@ class Visit:
                 self,
                 StreamIdentity(endpoint.connection_id, kind.__qualname__, path, self._client_key, kind),
                 configuration.settings,
-                endpoint.receive,
-                endpoint.send,
+                self._receive,
+                self._send,
                 domain=domain,
                 observers=endpoint.observers,
                 encode=configuration.encode,
@@ -231,7 +245,9 @@ async def call_hook(endpoint: Any, configuration: Configuration, hook: str, requ
 
 
 def has_body(scope: Scope) -> bool:
-    """Tell whether the client sends a body (RFC 9112, 6.3)."""
+    """Tell whether the client may send a body; only HTTP/1 tells by its headers (RFC 9112, 6.3)."""
+    if not is_http_1(scope):
+        return True
     for name, value in scope["headers"]:
         if name == b"transfer-encoding" or (name == b"content-length" and value != b"0"):
             return True

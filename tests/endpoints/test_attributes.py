@@ -74,6 +74,78 @@ def test_events_without_a_yield_are_refused() -> None:
                 return []
 
 
+@pytest.mark.parametrize("hook", ["authorize", "on_connect", "on_disconnect", "on_error", "on_drain", "ping_message"])
+@pytest.mark.parametrize("value", [None, "x", [1]])
+def test_a_hook_that_is_no_function_is_refused(hook: str, value: Any) -> None:
+    """It would be found when it is called, which may be at the shutdown."""
+    with pytest.raises(ConfigurationError, match=rf"Wrong\.{hook} must be a function of \(request.*\), not "):
+        type("Wrong", (SSEEndpoint,), {hook: value})
+
+
+@pytest.mark.parametrize(
+    ("slip", "meant"),
+    [
+        ("authorise", "authorize"),
+        ("on_conect", "on_connect"),
+        ("on_disconect", "on_disconnect"),
+        ("event", "events"),
+        ("on_errors", "on_error"),
+    ],
+)
+def test_a_hook_with_a_slip_in_its_name_is_refused(slip: str, meant: str) -> None:
+    """Without its ``authorize`` a stream would be open to everybody."""
+
+    def function(self: Any, request: Request) -> None: ...
+
+    with pytest.raises(ConfigurationError, match=rf"Wrong\.{slip} is so like {meant} .*name it {meant}, or otherwise"):
+        type("Wrong", (SSEEndpoint,), {slip: function})
+
+
+@pytest.mark.parametrize("slip", ["ping_intervall", "max_conections", "ping_interva"])
+def test_an_attribute_with_a_slip_in_its_name_is_refused(slip: str) -> None:
+    """It would change nothing, without a word."""
+    with pytest.raises(ConfigurationError, match=rf"Wrong\.{slip} is so like "):
+        type("Wrong", (SSEEndpoint,), {slip: 5.0})
+
+
+def test_names_that_only_remind_of_others_are_free() -> None:
+    """Among them the singular of an attribute, what a base has already, and private names."""
+
+    def function(self: Any, request: Request) -> None: ...
+
+    class Base:
+        on_conect = function
+
+    names = {
+        "header": 1,
+        "method": 1,
+        "channel": 1,
+        "_authorise": function,
+        "on_conect": function,
+        "connect": function,
+        "events_of": function,
+        "authorization": 1,
+        "interval": 5,
+    }
+    type("Right", (Base, SSEEndpoint), names)
+
+
+@pytest.mark.parametrize("name", ["Content-Length", "transfer-encoding", "Content-Type"])
+def test_headers_that_would_break_the_stream_are_refused(name: str) -> None:
+    """Clients would wait for the rest of it, or would not take it."""
+    with pytest.raises(ConfigurationError, match=rf"Wrong\.headers must not (hold|make) {name}"):
+        type("Wrong", (SSEEndpoint,), {"headers": {name: "application/json"}})
+    type("Right", (SSEEndpoint,), {"headers": {"content-type": "text/event-stream"}})
+
+
+def test_a_handler_for_head_is_refused() -> None:
+    """It would never be called."""
+    with pytest.raises(ConfigurationError, match=r"Wrong\.head would never be called"):
+
+        class Wrong(SSEEndpoint):
+            async def head(self, request: Request) -> Any: ...
+
+
 def test_a_ping_that_has_to_be_awaited_is_refused() -> None:
     """A ping is due now."""
     with pytest.raises(ConfigurationError, match=r"Wrong\.ping_message must be a plain function"):

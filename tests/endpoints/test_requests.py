@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from types import MappingProxyType
 from typing import Any
 
 import anyio
+import anyio.lowlevel
+import httpx
 import pytest
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -15,7 +18,8 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from starlette_sse import BrokerUnavailableError, CloseReason, ConfigurationError, SSEEndpoint
-from starlette_sse.testing import Ending, SSETestClient
+from starlette_sse.testing import Ending, SSETestClient, capture_logs
+from tests.loopback import serving
 from tests.streams.apps import Noting, serve
 
 pytestmark = pytest.mark.anyio
@@ -121,6 +125,99 @@ async def test_a_post_may_open_a_stream_and_its_body_be_read_anywhere() -> None:
             assert await stream.closed() is Ending.FINISHED
         assert (await client.request("GET", "/")).status_code == 405
     assert Answer.notes == ["connected", CloseReason.FINISHED]
+
+
+@pytest.mark.parametrize("http", ["h11", "httptools"])
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_body_that_is_not_there_may_be_read_anywhere(http: str) -> None:
+    """The server's word that there is none goes to the listener, and a hook would wait for it for ever."""
+
+    class Answer(SSEEndpoint):
+        methods = ("GET", "POST")
+        observers = ()
+
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            yield str(len(await request.body()))
+            await anyio.lowlevel.checkpoint()
+            yield str(b"".join([part async for part in request.stream()]))
+
+    async with serving(Answer, http) as port:
+        for method, headers in (("GET", {}), ("POST", {}), ("POST", {"content-length": "0"})):
+            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+                answer = await client.request(method, "/", headers=headers)
+                assert re.findall("data: (.*)", answer.text) == ["0\r", "b''\r"]
+            async with serve(Answer) as testing, testing.stream("/", method=method) as stream:
+                await stream.expect("0", "b''")
+
+
+async def test_a_body_over_http_2_needs_no_length() -> None:
+    """So it is read in any case."""
+
+    class Answer(Plain):
+        methods = ("POST",)
+
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            yield str(await request.body(), "ascii")
+
+    scope = {"type": "http", "method": "POST", "path": "/", "headers": [], "query_string": b"", "http_version": "2"}
+    bodies = []
+    messages = iter([{"type": "http.request", "body": b"abc", "more_body": False}])
+
+    async def receive() -> Any:
+        for message in messages:
+            return message
+        return await anyio.sleep_forever()
+
+    async def send(message: Any) -> None:
+        bodies.append(message.get("body", b""))
+
+    await Answer(scope, receive, send)
+    assert b"data: abc\r\n\r\n" in b"".join(bodies)
+
+
+async def test_a_hook_may_have_attributes_of_its_own_named_as_the_request_s() -> None:
+    """What answers the request was taken before."""
+
+    class Own(Plain):
+        async def on_connect(self, request: Request) -> None:
+            self.send, self.receive = anyio.create_memory_object_stream[Any](10)  # type: ignore[assignment]
+
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            with self.send, self.receive:  # type: ignore[attr-defined]
+                yield "x"
+
+    async with serve(Own) as client, client.stream("/") as stream:
+        await stream.expect("x")
+        assert await stream.closed() is Ending.FINISHED
+
+
+async def test_an_answer_of_the_first_step_is_no_failure() -> None:
+    """As it is not if ``on_connect`` gives it."""
+
+    class Missing(Noting):
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            if not request.query_params:
+                raise HTTPException(404, "no such job")
+            yield "x"
+
+    with capture_logs() as logs:
+        async with serve(Missing) as client:
+            assert (await client.request("GET", "/")).status_code == 404
+    assert logs.named("stream.failed") == []
+    assert Missing.notes == ["connected", CloseReason.ERROR]
+
+
+@pytest.mark.parametrize("answer", [None, 7])
+async def test_a_client_is_known_by_a_text(answer: Any) -> None:
+    """None would make all who send no header one client."""
+
+    class Nobody(Plain):
+        def client_key(self, request: Request) -> Any:
+            return answer
+
+    with pytest.raises(ConfigurationError, match=rf"Nobody.client_key must return a str, not {answer}"):
+        async with serve(Nobody) as client:
+            await client.request("GET", "/")
 
 
 async def test_on_connect_may_answer_instead() -> None:
