@@ -76,7 +76,7 @@ class Expectation:
         if isinstance(self.data, str):
             return self.data == text
         try:
-            return bool(json.loads(text) == self.data)
+            return same(json.loads(text), self.data)
         except ValueError:
             return False
 
@@ -89,6 +89,18 @@ class Expectation:
             "" if self.id is ANYTHING else self.id,
             "(any data)" if data is ANYTHING else data,
         )
+
+
+def same(value: Any, expected: Any) -> bool:
+    """Compare JSON values; Python's ``True == 1`` is none of JSON's."""
+    match value, expected:
+        case bool() | int() | float(), bool() | int() | float():
+            return isinstance(value, bool) is isinstance(expected, bool) and value == expected
+        case dict(), Mapping():
+            return value.keys() == expected.keys() and all(same(value[key], expected[key]) for key in value)
+        case list(), list() | tuple():
+            return len(value) == len(expected) and all(map(same, value, expected))
+    return bool(value == expected)
 
 
 def assert_events(received: Sequence[ReceivedEvent], expected: Iterable[Any], *, source: str = "the stream") -> None:

@@ -36,7 +36,7 @@ async def nothing_left_running(*brokers: Broker) -> AsyncIterator[None]:
     await anyio.wait_all_tasks_blocked()
     # Fixtures may be set up and torn down in different tasks.
     before.add(anyio.get_current_task().id)
-    left = [f"the task {task.name}" for task in tasks() if task.id not in before]
+    left = [f"the task {named(task)}" for task in tasks() if task.id not in before]
     for broker, count in zip(brokers, subscriptions, strict=True):
         more = broker.health().subscriptions - count
         if more > 0:
@@ -50,3 +50,9 @@ def tasks() -> list[TaskInfo]:
     trio = running_trio()
     root = id(trio.lowlevel.current_root_task()) if trio is not None else None
     return [task for task in anyio.get_running_tasks() if root is None or task.parent_id != root]
+
+
+def named(task: TaskInfo) -> str:
+    """Return a task's name, and what it runs: asyncio only numbers tasks."""
+    runs = getattr(task.coro, "__qualname__", "")
+    return f"{task.name} ({runs})" if runs and runs not in (task.name or "") else str(task.name)

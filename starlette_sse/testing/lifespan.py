@@ -8,13 +8,17 @@ from typing import Any
 import anyio
 from starlette.types import ASGIApp, Message
 
-from starlette_sse.testing.exceptions import ASGIProtocolError
+from starlette_sse.testing.exceptions import ASGIProtocolError, StillRunningError
+from starlette_sse.testing.patience import default_timeout, told
 from starlette_sse.testing.problems import raise_as_it_is
 
 __all__ = ["Lifespan"]
 
 #: Seconds that the app gets to return after its last message.
 LAST_WORDS = 1.0
+
+#: Seconds of real time that the app may take to start, and to shut down.
+LONGEST = 60.0
 
 
 class Lifespan:
@@ -49,15 +53,21 @@ class Lifespan:
                 event.set()
 
     async def startup(self) -> None:
-        """Wait until the app is ready; raise what its startup raised."""
-        await self._started.wait()
+        """Wait until the app is ready; raise what its startup raised.
+
+        :raises StillRunningError: it takes more than a minute, or than four hours of virtual time.
+        """
+        await wait_for(self._started, "start")
         if self._failure is not None or (self._asked and self.error is not None):
             await self.shutdown()
 
     async def shutdown(self) -> None:
-        """Wait until the app has shut down; raise what its lifespan raised."""
+        """Wait until the app has shut down; raise what its lifespan raised.
+
+        :raises StillRunningError: as :meth:`startup`.
+        """
         self._stopping.set()
-        await self._stopped.wait()
+        await wait_for(self._stopped, "shut down")
         with anyio.move_on_after(LAST_WORDS):
             await self._ended.wait()
         if self._asked and self.error is not None:
@@ -89,3 +99,12 @@ class Lifespan:
                 self._stopped.set()
             case unknown:
                 raise ASGIProtocolError(f"the app sent {unknown!r} in its lifespan")
+
+
+async def wait_for(event: anyio.Event, what: str) -> None:
+    """Wait until the app's lifespan has done what it does next."""
+    seconds = max(LONGEST, default_timeout())
+    with anyio.move_on_after(seconds):
+        await event.wait()
+    if not event.is_set():
+        raise StillRunningError(f"the app's lifespan did not {what} within {told(seconds)}")

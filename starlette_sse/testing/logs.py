@@ -32,7 +32,7 @@ def capture_logs() -> Iterator[CapturedLogs]:
         captured.append({**event, "log_level": method})
         raise structlog.DropEvent
 
-    before = structlog.get_config()
+    configured, before = structlog.is_configured(), structlog.get_config()
     processors = before["processors"]
     # Loggers bound or cached before hold this very list, so it is changed in place.
     shared = processors if isinstance(processors, list) else []
@@ -43,7 +43,10 @@ def capture_logs() -> Iterator[CapturedLogs]:
         yield captured
     finally:
         shared[:] = kept
-        structlog.configure(**before)
+        if configured:
+            structlog.configure(**before)
+        else:
+            structlog.reset_defaults()
 
 
 def unfiltered(wrapper_class: type[Any]) -> type[Any]:

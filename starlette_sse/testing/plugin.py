@@ -37,17 +37,25 @@ def sse_logs() -> Iterator[CapturedLogs]:
 
 
 @pytest.fixture
-def virtual_clock(anyio_backend: Any) -> VirtualClock:
+def virtual_clock(request: pytest.FixtureRequest, anyio_backend: Any) -> VirtualClock:
     """Run the test on a clock that jumps to the next timer whenever everybody waits, so that hours take no time.
 
     Ask for it in a test, or by ``pytestmark = pytest.mark.usefixtures("virtual_clock")`` in a module. The test runs on
     trio, with its :class:`~trio.testing.MockClock`, or on the event loops that the option ``sse_virtual_clock`` of
     pytest's configuration names. The clock's time is ``anyio.current_time()``. It stands still while a worker thread is
-    at work (of anyio with its default limiter, of a plain ``def`` hook or iterator, of an asyncio executor), up to a
-    second of real time; do not wait for sockets or processes on it, as it jumps meanwhile.
-    """
-    from starlette_sse.testing.virtual_time import clock_of  # noqa: PLC0415 - pytest loads this module in every run
+    at work (of anyio, of a plain ``def`` hook or iterator, of an asyncio executor), up to three seconds of real time;
+    do not wait for sockets or processes on it, as it jumps meanwhile.
 
+    :raises ConfigurationError: pytest-asyncio runs the test, on an event loop of its own.
+    """
+    from starlette_sse.exceptions import ConfigurationError  # noqa: PLC0415 - pytest loads this module in every run
+    from starlette_sse.testing.virtual_time import clock_of  # noqa: PLC0415 - as above
+
+    if type(request.node).__module__.partition(".")[0] == "pytest_asyncio":
+        raise ConfigurationError(
+            "virtual_clock needs a test that anyio's pytest plugin runs, and pytest-asyncio runs this one: mark it by "
+            "pytest.mark.anyio in place of pytest.mark.asyncio, and leave pytest-asyncio in its strict mode"
+        )
     return clock_of(anyio_backend)
 
 
@@ -59,10 +67,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run the tests that ask for the virtual clock on it, whatever event loops the others run on."""
-    chosen = any(marker.args[:1] == ("anyio_backend",) for marker in metafunc.definition.iter_markers("parametrize"))
+    chosen = any("anyio_backend" in names_of(mark) for mark in metafunc.definition.iter_markers("parametrize"))
     if "virtual_clock" in metafunc.fixturenames and not chosen:
         from starlette_sse.testing.virtual_time import virtual_backend  # noqa: PLC0415 - as above
 
         names = metafunc.config.getini("sse_virtual_clock")
         backends = [pytest.param(virtual_backend(name), id=f"virtual-{name}") for name in names]
         metafunc.definition.add_marker(pytest.mark.parametrize("anyio_backend", backends))
+
+
+def names_of(parametrize: pytest.Mark) -> list[str]:
+    """Return the names of the parameters that a mark gives."""
+    names = parametrize.args[0] if parametrize.args else parametrize.kwargs.get("argnames", ())
+    return [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names)

@@ -2,40 +2,36 @@
 
 from __future__ import annotations
 
-import anyio
-import anyio.to_thread
-
-from starlette_sse.iterators import threads_of_closing, threads_of_iterators
+import logging
+from collections.abc import Callable, Hashable, Iterable
 
 __all__ = ["PATIENCE", "ThreadWatch"]
 
 #: Seconds of real time that threads may take in which nothing else happens; then they are taken to wait for the test.
-PATIENCE = 1.0
+PATIENCE = 3.0
 
 
 class ThreadWatch:
-    """Counts the threads at work: anyio's that keep to its default limiter or to ours, and asyncio's executors'."""
+    """Knows which threads are at work, and which of them are waited for no longer.
 
-    def __init__(self) -> None:
-        self._limiters: tuple[anyio.CapacityLimiter, ...] = ()
-        self._given_up = 0
-        #: What executors of asyncio have in hand.
-        self.jobs = 0
+    :param busy: returns what stands for each piece of work that a thread has in hand.
+    """
 
-    def learn(self) -> None:
-        """Find the limiters of the event loop; to be called in a task of it."""
-        default = anyio.to_thread.current_default_thread_limiter()
-        self._limiters = (default, threads_of_iterators(), threads_of_closing())
+    def __init__(self, busy: Callable[[], Iterable[Hashable]]) -> None:
+        self._busy = busy
+        self._given_up: frozenset[Hashable] = frozenset()
 
     def are_awaited(self) -> bool:
         """Tell whether a thread is at work that was not given up."""
-        busy = self._busy()
-        self._given_up = min(self._given_up, busy)
+        busy = frozenset(self._busy())
+        self._given_up &= busy
         return busy > self._given_up
 
     def give_up(self) -> None:
         """Wait no longer for the threads that are at work."""
-        self._given_up = self._busy()
-
-    def _busy(self) -> int:
-        return self.jobs + sum(limiter.borrowed_tokens for limiter in self._limiters)
+        self._given_up = frozenset(self._busy())
+        logging.getLogger(__name__).warning(
+            "virtual time goes on without %d threads that have taken %g s of real time, or wait for it themselves",
+            len(self._given_up),
+            PATIENCE,
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, active_thread_count
 
 from starlette_sse.testing.thread_watch import PATIENCE, ThreadWatch
 
@@ -17,15 +17,15 @@ class ThreadInstrument(trio.abc.Instrument):
 
     def __init__(self, clock: MockClock) -> None:
         self._clock = clock
-        self._threads = ThreadWatch()
-        self._learned = False
+        self._threads = ThreadWatch(lambda: range(active_thread_count()))
         self._waits_since = 0.0
+
+    def before_run(self) -> None:
+        """Begin anew: one instrument serves every run of a test with parameters."""
+        self._threads = ThreadWatch(lambda: range(active_thread_count()))
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
         """See whether the step began or ended work in a thread."""
-        if not self._learned:
-            self._threads.learn()
-            self._learned = True
         self._set(PATIENCE if self._threads.are_awaited() else 0)
 
     def before_io_wait(self, timeout: float) -> None:

@@ -6,13 +6,19 @@ A worker thread takes real time, so the clock stands still while one is at work,
 from __future__ import annotations
 
 import asyncio
+import math
 import selectors
+import threading
+from collections.abc import Hashable
 from typing import Any, Protocol
 
 from starlette_sse.exceptions import ConfigurationError, MissingDependencyError
 from starlette_sse.testing.thread_watch import PATIENCE, ThreadWatch
 
 __all__ = ["AsyncioVirtualClock", "VirtualClock", "VirtualTimeLoop", "clock_of", "virtual_backend"]
+
+#: In seconds: what an event loop adds to the time before it looks which timers are due, or less.
+RESOLUTION = 1e-9
 
 
 class VirtualClock(Protocol):
@@ -44,6 +50,13 @@ class AsyncioVirtualClock:
             raise ValueError("time can't go backwards")
         self._now += seconds
 
+    def pass_to_timer(self, seconds: float) -> None:
+        """Let the time to the next timer pass, which is then due."""
+        self.jump(seconds)
+        if self._now + RESOLUTION == self._now:
+            # The event loop adds this, and would not find it due.
+            self._now = math.nextafter(self._now, math.inf)
+
     def __call__(self) -> VirtualTimeLoop:
         return VirtualTimeLoop(self)
 
@@ -55,18 +68,22 @@ class JumpingSelector(selectors.DefaultSelector):
         super().__init__()
         self._clock = clock
         self._threads = threads
+        #: Waiting takes its time.
+        self.in_real_time = False
 
     def select(self, timeout: float | None = None) -> Any:
         # Without a timer there is nothing to jump to, so it is I/O or a thread that the loop waits for.
         ready = super().select(None if timeout is None else 0)
         if not timeout or ready:
             return ready
-        if self._threads.are_awaited():
+        if self.in_real_time:
+            ready = super().select(timeout)
+        elif self._threads.are_awaited():
             ready = super().select(PATIENCE)
-            if ready:
-                return ready
-            self._threads.give_up()
-        self._clock.jump(timeout)
+            if not ready:
+                self._threads.give_up()
+        if not ready:
+            self._clock.pass_to_timer(timeout)
         return ready
 
 
@@ -75,40 +92,43 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     def __init__(self, clock: AsyncioVirtualClock) -> None:
         self._clock = clock
-        self._threads = ThreadWatch()
-        super().__init__(JumpingSelector(clock, self._threads))
+        self._jobs: set[asyncio.Future[Any]] = set()
+        self._selector_in_use = JumpingSelector(clock, ThreadWatch(self._work_in_threads))
+        super().__init__(self._selector_in_use)
 
     def time(self) -> float:
         """Return the virtual time in seconds."""
         return self._clock.current_time()
-
-    def run_forever(self) -> None:
-        """Run until :meth:`stop` is called."""
-        self.create_task(self._learn())
-        super().run_forever()
-
-    async def _learn(self) -> None:
-        self._threads.learn()
 
     def run_in_executor(  # type: ignore[override]
         self, executor: Any, func: Any, *args: Any
     ) -> asyncio.Future[Any]:
         """Call ``func`` in a thread of ``executor``; time stands still meanwhile."""
         future: asyncio.Future[Any] = super().run_in_executor(executor, func, *args)
-        self._threads.jobs += 1
-        future.add_done_callback(self._executed)
+        self._jobs.add(future)
+        future.add_done_callback(self._jobs.discard)
         return future
 
     async def shutdown_default_executor(self, *args: Any, **kwargs: Any) -> None:
-        """Wait for the default executor's threads; time stands still meanwhile, or its limit would be over at once."""
-        self._threads.jobs += 1
+        """Wait for the default executor's threads in real time, or its limit would be over at once."""
+        self._selector_in_use.in_real_time = True
         try:
             await super().shutdown_default_executor(*args, **kwargs)
         finally:
-            self._threads.jobs -= 1
+            self._selector_in_use.in_real_time = False
 
-    def _executed(self, future: asyncio.Future[Any]) -> None:
-        self._threads.jobs -= 1
+    def _work_in_threads(self) -> set[Hashable]:
+        return {*self._jobs, *work_of_anyio(self)}
+
+
+def work_of_anyio(loop: asyncio.AbstractEventLoop) -> set[Hashable]:
+    """Return what stands for the work of anyio's threads, whatever limiters they keep to.
+
+    Nothing public tells it: limiters are anybody's, as FastAPI makes one for each dependency that ends.
+    """
+    workers: list[Any] = [thread for thread in threading.enumerate() if getattr(thread, "loop", None) is loop]
+    # One that goes from one piece of work to the next was idle in between.
+    return {(worker, worker.idle_since) for worker in workers if worker not in worker.idle_workers}
 
 
 def virtual_backend(name: str) -> tuple[str, dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
+from unittest.mock import ANY
 
 import anyio
 import anyio.lowlevel
@@ -77,6 +78,25 @@ def test_payloads_that_are_no_json_do_not_equal_any_value() -> None:
     with pytest.raises(UnexpectedEventsError):
         assert_events([HELLO], [{"data": None}])
     assert_events([HELLO], ["hello"])
+
+
+@pytest.mark.parametrize(
+    ("payload", "equal", "other"),
+    [
+        ("true", [True], [1, "True", None]),
+        ("1", [1, 1.0], [True, 2]),
+        ('{"a": [1, {"b": false}]}', [{"a": [1, {"b": False}]}, {"a": ANY}], [{"a": [1, {"b": 0}]}, {"a": [1]}, {}]),
+        ("[0.1]", [[pytest.approx(0.1)], (0.1,)], [[], [0.1, 0.1], [False]]),
+    ],
+)
+def test_payloads_are_compared_as_json(payload: str, equal: list[Any], other: list[Any]) -> None:
+    """Python's ``True == 1`` is none of JSON's."""
+    received = ReceivedEvent("message", payload, "", 0.0)
+    for expected in equal:
+        assert_events([received], [{"data": expected}])
+    for expected in other:
+        with pytest.raises(UnexpectedEventsError):
+            assert_events([received], [{"data": expected}])
 
 
 @pytest.mark.parametrize(
@@ -218,7 +238,7 @@ async def test_a_task_that_an_app_started_and_lost_is_found(anyio_backend: str) 
         tasks.extend(asyncio.create_task(anyio.sleep_forever(), name=name) for name in ("lost", "ending"))
         await connection.event("one")
 
-    with pytest.raises(StillRunningError, match=r"left running: the task lost$"):
+    with pytest.raises(StillRunningError, match=r"left running: the task lost \(sleep_forever\)$"):
         async with nothing_left_running():
             async with SSETestClient(until_gone(careless)) as client, client.stream("/") as stream:
                 await stream.read()

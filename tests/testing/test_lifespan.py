@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import anyio
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -15,6 +16,8 @@ from starlette.routing import Route
 from starlette_sse.testing import (
     ASGIProtocolError,
     SSETestClient,
+    StillRunningError,
+    VirtualClock,
 )
 
 pytestmark = pytest.mark.anyio
@@ -119,3 +122,24 @@ async def test_an_app_that_sends_nonsense_in_its_lifespan_is_told_so() -> None:
     with pytest.raises(ASGIProtocolError, match="in its lifespan") as raised:
         await SSETestClient(asgi).__aenter__()
     assert "lifespan=False" in raised.value.__notes__[0]
+
+
+@pytest.mark.parametrize("stuck", ["start", "shut down"])
+async def test_a_lifespan_that_does_not_go_on_is_told(stuck: str, virtual_clock: VirtualClock) -> None:
+    """No test waits for it for ever, and the app is stopped."""
+    stopped = []
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        try:
+            if stuck == "start":
+                await anyio.sleep_forever()
+            yield
+            await anyio.sleep_forever()
+        finally:
+            stopped.append(stuck)
+
+    with pytest.raises(StillRunningError, match=rf"the app's lifespan did not {stuck} within 14400 s"):
+        async with SSETestClient(Starlette(lifespan=lifespan)):
+            assert stuck == "shut down"
+    assert stopped == [stuck]

@@ -91,6 +91,21 @@ def test_the_log_is_as_before_after_the_test(in_place: bool) -> None:
         structlog.configure(**original)
 
 
+def test_a_log_that_nobody_has_configured_is_so_after_the_test() -> None:
+    """Structlog's defaults are asked for at each use until somebody configures it."""
+    original, configured = structlog.get_config(), structlog.is_configured()
+    structlog.reset_defaults()
+    try:
+        with capture_logs() as logs:
+            structlog.get_logger().info("seen")
+        assert logs.named("seen")
+        assert not structlog.is_configured()
+        assert len(structlog.get_config()["processors"]) > 1
+    finally:
+        if configured:
+            structlog.configure(**original)
+
+
 def test_a_wrapper_class_of_the_users_own_stays_in_place() -> None:
     """Loggers keep the methods that the app's code calls."""
     original = structlog.get_config()
@@ -154,6 +169,49 @@ def test_the_virtual_clock_wins_over_the_projects_own_event_loops(tmp_path: Path
     )
     assert "5 passed, 2 errors" in output, output
     assert "the test asks for virtual_clock, but runs on the anyio_backend 'trio', which has none" in output, output
+
+
+@pytest.mark.parametrize(
+    "mark",
+    [
+        '"anyio_backend, n", [(BACKEND, 1)]',
+        '("n", "anyio_backend"), [(1, BACKEND)]',
+        'argnames="anyio_backend", argvalues=[BACKEND]',
+    ],
+)
+def test_a_test_chooses_its_event_loop_in_any_way(tmp_path: Path, mark: str) -> None:
+    """Pytest takes names in several forms."""
+    printed = run_pytest(
+        tmp_path,
+        test_forms=f"""
+            import pytest
+            from starlette_sse.testing import virtual_backend
+            BACKEND = virtual_backend("asyncio")
+            @pytest.fixture
+            def n():
+                return 1
+            @pytest.mark.parametrize({mark})
+            async def test_virtual(virtual_clock, n, anyio_backend_name):
+                assert anyio_backend_name == "asyncio"
+            """,
+    )
+    assert "1 passed" in printed
+
+
+def test_a_test_of_pytest_asyncio_cannot_have_the_virtual_clock(tmp_path: Path) -> None:
+    """It would run on an event loop of its own, where hours take hours."""
+    printed = run_pytest(
+        tmp_path,
+        "-p",
+        "pytest_asyncio",
+        test_marked="""
+            import pytest
+            @pytest.mark.asyncio
+            async def test_virtual(virtual_clock): ...
+            """,
+    )
+    assert "1 error" in printed
+    assert "virtual_clock needs a test that anyio's pytest plugin runs, and pytest-asyncio runs this one" in printed
 
 
 def test_a_project_chooses_the_event_loops_of_its_virtual_clock(tmp_path: Path) -> None:

@@ -6,12 +6,14 @@ import asyncio
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from functools import partial
+from typing import Annotated, Any
 
 import anyio
 import anyio.from_thread
 import anyio.to_thread
 import pytest
+from fastapi import Depends, FastAPI
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
@@ -25,6 +27,12 @@ pytestmark = pytest.mark.anyio
 
 #: Seconds that a thread works: far longer than a clock that does not wait for it takes to jump.
 WORK = 0.2
+
+
+def pool() -> Iterator[int]:
+    """Give a dependency whose end takes its time."""
+    yield 1
+    time.sleep(WORK)
 
 
 @pytest.fixture(params=["asyncio", "trio"])
@@ -52,7 +60,8 @@ def given_up(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 async def test_time_stands_still_while_a_thread_works(clock: VirtualClock) -> None:
     """Whoever waits for it has not waited at all, as the clock has it."""
-    for call in (anyio.to_thread.run_sync, run_in_threadpool):
+    limited = partial(anyio.to_thread.run_sync, limiter=anyio.CapacityLimiter(1))
+    for call in (anyio.to_thread.run_sync, run_in_threadpool, limited):
         async with anyio.create_task_group() as group:
             group.start_soon(anyio.sleep_forever)
             with anyio.fail_after(60):
@@ -60,6 +69,65 @@ async def test_time_stands_still_while_a_thread_works(clock: VirtualClock) -> No
                 await call(time.sleep, WORK)
                 assert clock.current_time() == before
             group.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("name", ["asyncio", "trio"])
+def test_every_run_of_a_test_with_parameters_is_watched(name: str) -> None:
+    """They have one clock."""
+    backend, options = virtual_backend(name)
+
+    async def work() -> float:
+        before = anyio.current_time()
+        with anyio.move_on_after(60):
+            await anyio.to_thread.run_sync(time.sleep, WORK / 4)
+        return anyio.current_time() - before
+
+    assert [anyio.run(work, backend=backend, backend_options=options) for _ in range(3)] == [0, 0, 0]
+
+
+async def test_time_stands_still_while_a_dependency_ends(clock: VirtualClock, given_up: list[float]) -> None:
+    """FastAPI leaves it in a thread with a limiter of its own."""
+
+    app = FastAPI()
+
+    @app.get("/")
+    def endpoint(number: Annotated[int, Depends(pool)]) -> int:
+        return number
+
+    async with SSETestClient(app) as client:
+        assert (await client.request("GET", "/")).json() == 1
+    assert (clock.current_time(), given_up) == (0, [])
+
+
+async def test_a_thread_behind_one_that_was_given_up_is_waited_for(
+    clock: VirtualClock, given_up: list[float], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Though the loop has not waited in between, and the log says what was given up."""
+    monkeypatch.setattr("starlette_sse.testing.virtual_time.PATIENCE", WORK)
+    monkeypatch.setattr("starlette_sse.testing.trio_threads.PATIENCE", WORK)
+
+    async def tick() -> None:
+        while True:
+            await anyio.sleep(15)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(tick)
+        await anyio.to_thread.run_sync(time.sleep, 2 * WORK)
+        before = clock.current_time()
+        await anyio.to_thread.run_sync(time.sleep, WORK / 2)
+        assert clock.current_time() == before > 0
+        group.cancel_scope.cancel()
+    assert len(given_up) == 1
+    assert "virtual time goes on without 1 threads" in caplog.text
+
+
+async def test_time_passes_however_much_has_passed(clock: VirtualClock) -> None:
+    """After half a year an event loop's clock has no digits left for what it adds to the time."""
+    for _ in range(3):
+        await anyio.sleep(365 * 86400)
+        before = clock.current_time()
+        await anyio.sleep(1)
+        assert clock.current_time() - before == pytest.approx(1)
 
 
 async def test_a_plain_generator_streams_on_virtual_time(clock: VirtualClock, given_up: list[float]) -> None:
@@ -112,8 +180,10 @@ async def test_time_stands_still_while_an_executor_works(clock: VirtualClock) ->
         assert clock.current_time() == before
 
 
-def test_time_stands_still_while_an_executor_ends() -> None:
+def test_time_stands_still_while_an_executor_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """From Python 3.12 on asyncio gives its threads five minutes, which would be over before they had begun to end."""
+
+    monkeypatch.setattr("starlette_sse.testing.virtual_time.PATIENCE", WORK / 4)
 
     class Unhurried(ThreadPoolExecutor):
         def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
