@@ -3,12 +3,9 @@
 General layout: an endpoint (:mod:`~starlette_sse.endpoints`, or :mod:`~starlette_sse.channels` for what a broker
 brings) is what users subclass; a visit (:mod:`~starlette_sse.visits`) answers one request to it by its hooks. If there
 is a place for it (:mod:`~starlette_sse.limits`) it runs a stream (:mod:`~starlette_sse.streams`), as a response
-(:mod:`~starlette_sse.responses`) does. The stream owns ASGI ``send`` through its writer
-(:mod:`~starlette_sse.writers`), runs ``events()`` in a producer (:mod:`~starlette_sse.producers`) or reads a
-subscription (:mod:`~starlette_sse.broker`), hears that the client has gone (:mod:`~starlette_sse.listeners`), watches
-the clock by one alarm (:mod:`~starlette_sse.deadlines`) and joins a domain that ends it at shutdown
-(:mod:`~starlette_sse.draining`), where the app can find it (:mod:`~starlette_sse.registry`). What is known of
-particular servers is in one place (:mod:`~starlette_sse.servers`), as is what asyncio and trio do differently
+(:mod:`~starlette_sse.responses`) does. The stream runs ``events()`` or reads a subscription
+(:mod:`~starlette_sse.broker`), and joins a domain that ends it at shutdown (:mod:`~starlette_sse.draining`), where the
+app can find it (:mod:`~starlette_sse.registry`). What asyncio and trio do differently is in one place
 (:mod:`~starlette_sse.eventloop`). Observers (:mod:`~starlette_sse.observers`) are told what happens; only they log, or
 count it for who shows metrics (:mod:`~starlette_sse.metrics`). The bottom is pure: events to bytes
 (:mod:`~starlette_sse.events`) and back (:mod:`~starlette_sse.decoding`). Modules import only downwards.

@@ -17,7 +17,7 @@ from starlette_sse.broker.telling import items_of
 from starlette_sse.endpoints import SSEEndpoint
 from starlette_sse.events import FRAME, as_event
 from starlette_sse.exceptions import ConfigurationError
-from starlette_sse.sources import FrameSource
+from starlette_sse.streams import FrameSource
 from starlette_sse.visits import call_hook
 
 __all__ = ["ChannelEndpoint"]

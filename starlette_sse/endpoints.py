@@ -23,7 +23,7 @@ from starlette_sse.error_events import error_event
 from starlette_sse.events import ServerSentEvent
 from starlette_sse.exceptions import ConfigurationError
 from starlette_sse.observers import CloseReason, Observer, StructlogObserver
-from starlette_sse.sources import FrameSource
+from starlette_sse.streams import FrameSource
 from starlette_sse.visits import Visit
 
 __all__ = ["SSEEndpoint"]

@@ -17,7 +17,6 @@ from starlette.datastructures import MutableHeaders
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from starlette_sse.deadlines import StreamSettings
 from starlette_sse.draining import domain_of
 from starlette_sse.events import ServerSentEvent, as_frame, frame_encoder
 from starlette_sse.exceptions import ConfigurationError, SendTimeoutError
@@ -25,7 +24,7 @@ from starlette_sse.fields import SEPARATORS
 from starlette_sse.headers import for_protocol
 from starlette_sse.iterators import as_async_iterable, as_async_iterator
 from starlette_sse.observers import CloseReason, Observer, StreamIdentity, StructlogObserver
-from starlette_sse.streams import Stream
+from starlette_sse.streams import Stream, StreamSettings
 
 __all__ = ["EventSourceResponse"]
 

@@ -23,8 +23,7 @@ from starlette_sse.headers import is_http_1
 from starlette_sse.iterators import as_async_iterator
 from starlette_sse.observers import CloseReason, StreamIdentity, tell
 from starlette_sse.refusals import BROKER_AWAY, DRAINING, Refusal, StreamRefusedError, refuse
-from starlette_sse.sources import FrameSource
-from starlette_sse.streams import Stream
+from starlette_sse.streams import FrameSource, Stream
 
 __all__ = ["Answer", "Visit", "call_hook"]
 

@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from starlette_sse import SSEEndpoint, lifespan
 from starlette_sse.decoding import EventDecoder
-from starlette_sse.writers import FrameWriter
+from starlette_sse.streams.writers import FrameWriter
 
 __all__ = ["Reader", "puts_past_send", "sends_from_callbacks", "serving"]
 

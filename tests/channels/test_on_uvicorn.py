@@ -164,7 +164,7 @@ async def test_the_least_retention_is_enough_for_who_keeps_up(
 ) -> None:
     """One event fits, and each is sent before the next takes its place; past uvicorn's ``send`` or through it."""
     if patched:
-        monkeypatch.setattr("starlette_sse.writers.passable_exchange", lambda send: None)
+        monkeypatch.setattr("starlette_sse.streams.writers.passable_exchange", lambda send: None)
     broker = Broker(observers=(), **bounds)
     endpoint = news(broker=broker)
     events = [f"{number} " + "x" * 700 for number in range(20)]

@@ -22,9 +22,9 @@ from uvicorn.protocols.http import h11_impl, httptools_impl
 from uvicorn.protocols.http.flow_control import FlowControl
 
 from starlette_sse import Broker, ChannelEndpoint, CloseReason, ServerSentEvent, SSEEndpoint
-from starlette_sse.chunks import chunk, only_writes_chunks, passable_exchange
 from starlette_sse.eventloop import current_event_loop
-from starlette_sse.writers import FrameWriter
+from starlette_sse.streams.chunks import chunk, only_writes_chunks, passable_exchange
+from starlette_sse.streams.writers import FrameWriter
 from tests.loopback import Reader, puts_past_send, serving
 
 pytestmark = pytest.mark.anyio

@@ -17,9 +17,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from starlette_sse import Broker, ChannelEndpoint, CloseReason, SSEEndpoint, Subscription
 from starlette_sse.observers import Observer, StreamFacts
-from starlette_sse.producers import Producer
 from starlette_sse.streams import Stream
-from starlette_sse.writers import FrameWriter
+from starlette_sse.streams.producers import Producer
+from starlette_sse.streams.writers import FrameWriter
 from tests.loopback import Reader, serving
 
 pytestmark = pytest.mark.anyio

@@ -14,11 +14,11 @@ from starlette.requests import Request
 from starlette.routing import Route
 
 from starlette_sse import Broker, ChannelEndpoint, CloseReason, SSEEndpoint, lifespan
-from starlette_sse.deadlines import Deadlines, Due, StreamSettings
 from starlette_sse.decoding import EventDecoder
 from starlette_sse.eventloop import current_event_loop
+from starlette_sse.streams.deadlines import Deadlines, Due, StreamSettings
+from starlette_sse.streams.writers import FrameWriter
 from starlette_sse.testing import Ending, SSETestClient
-from starlette_sse.writers import FrameWriter
 from tests.limits.visits import Visit
 
 pytestmark = pytest.mark.anyio

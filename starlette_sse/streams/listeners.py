@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from starlette.types import Message, Receive
 
 from starlette_sse.eventloop import Alarm, EventLoop, Tasks
-from starlette_sse.servers import is_uvicorns
+from starlette_sse.streams.servers import is_uvicorns
 
 __all__ = ["listen"]
 

@@ -8,10 +8,10 @@ from typing import Any
 import anyio
 from starlette.types import Message, Send
 
-from starlette_sse.chunks import Exchange, chunk, passable_exchange
-from starlette_sse.driving import Resumed
 from starlette_sse.eventloop import EventLoop, Waiter
-from starlette_sse.servers import plain_send
+from starlette_sse.streams.chunks import Exchange, chunk, passable_exchange
+from starlette_sse.streams.driving import Resumed
+from starlette_sse.streams.servers import plain_send
 
 __all__ = ["GONE", "FrameWriter"]
 

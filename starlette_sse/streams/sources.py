@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from starlette_sse.eventloop import Waiter
-from starlette_sse.writers import FrameWriter
+from starlette_sse.streams.writers import FrameWriter
 
 __all__ = ["FrameSource", "NoFrames"]
 

@@ -11,7 +11,7 @@ from enum import Enum, auto
 from typing import Any
 
 from starlette_sse.eventloop import EventLoop, Shelter
-from starlette_sse.writers import FrameWriter
+from starlette_sse.streams.writers import FrameWriter
 
 __all__ = ["Producer", "bare", "foreign_cancellation"]
 

@@ -1,7 +1,7 @@
 """The driver: one object per connection owns ASGI ``send`` and takes the stream from its first byte to its cleanup.
 
 Who runs: the server's own task converses (opening, pings, a subscription's frames, the last frame), a listener waits
-for the client to go, and a :class:`~starlette_sse.producers.Producer` runs ``events()`` if there is one.
+for the client to go, and a :class:`~starlette_sse.streams.producers.Producer` runs ``events()`` if there is one.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ import anyio
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive, Send
 
-from starlette_sse.deadlines import Deadlines, Due, StreamSettings
 from starlette_sse.draining import Domain
-from starlette_sse.endings import Steps
 from starlette_sse.eventloop import Alarm, Tasks, current_event_loop
 from starlette_sse.exceptions import SlowReaderError
-from starlette_sse.listeners import listen
 from starlette_sse.observers import CloseReason, Observer, StreamIdentity, listening, tell
-from starlette_sse.owners import StreamOwner
-from starlette_sse.producers import Producer, bare, foreign_cancellation
-from starlette_sse.servers import abort_connection
-from starlette_sse.sources import FrameSource, NoFrames
 from starlette_sse.sprints import Sprint
-from starlette_sse.writers import GONE, FrameWriter
+from starlette_sse.streams.deadlines import Deadlines, Due, StreamSettings
+from starlette_sse.streams.endings import Steps
+from starlette_sse.streams.listeners import listen
+from starlette_sse.streams.owners import StreamOwner
+from starlette_sse.streams.producers import Producer, bare, foreign_cancellation
+from starlette_sse.streams.servers import abort_connection
+from starlette_sse.streams.sources import FrameSource, NoFrames
+from starlette_sse.streams.writers import GONE, FrameWriter
 
 __all__ = ["Stream"]
 

@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 import anyio
 
 from starlette_sse.eventloop import EventLoop
-from starlette_sse.producers import Producer
-from starlette_sse.sources import FrameSource
+from starlette_sse.streams.producers import Producer
+from starlette_sse.streams.sources import FrameSource
 
 __all__ = ["Steps"]
 

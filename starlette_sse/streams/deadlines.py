@@ -10,7 +10,7 @@ from enum import Enum, auto
 from typing import Literal
 
 from starlette_sse.eventloop import Alarm, EventLoop
-from starlette_sse.writers import FrameWriter
+from starlette_sse.streams.writers import FrameWriter
 
 __all__ = ["Deadlines", "Due", "StreamSettings"]
 
