@@ -7,7 +7,7 @@ and a ``Wire`` (wire) carries its body without a buffer. What comes is kept deco
 :class:`BlockingSSETestClient` (blocking) to tests without an event loop. Hours take no time on the event loops of
 virtual_time; pytest's fixtures are in plugin.
 
-Nothing is imported before it is used, so that pytest can load the plugin at no cost.
+Nothing of it is imported before it is used: pytest loads the plugin in every run, of whoever has the package installed.
 """
 
 from __future__ import annotations

@@ -44,6 +44,13 @@ async def open_stream(scope: dict[str, Any]) -> None:
     await Endless({"type": "http", "method": "GET", "path": "/", "headers": [], **scope}, anyio.sleep_forever, send)  # type: ignore[arg-type]
 
 
+async def noted(what: str) -> None:
+    """Wait until a stream has noted it."""
+    with anyio.fail_after(60):
+        while what not in Endless.notes:
+            await anyio.sleep(0.01)
+
+
 @pytest.mark.anyio
 async def test_the_farewell_is_the_last_event() -> None:
     """``on_drain`` may send any event."""
@@ -179,8 +186,7 @@ async def test_the_end_of_the_lifespan_waits_for_cleanup() -> None:
     async with anyio.create_task_group() as tasks:
         async with starlette_sse.lifespan() as state:
             tasks.start_soon(open_stream, {"state": state})
-            while "connected" not in Endless.notes:
-                await anyio.sleep(0.01)
+            await noted("connected")
             Endless.pause = 3.0
         assert Endless.notes == ["connected", "cleaned up", CloseReason.DRAINING]
         Endless.pause = 0.0
@@ -221,8 +227,7 @@ async def test_the_end_of_the_lifespan_drains_streams_that_do_not_know_it() -> N
     async with anyio.create_task_group() as tasks:
         async with starlette_sse.lifespan():
             tasks.start_soon(open_stream, {})
-            while "connected" not in Endless.notes:
-                await anyio.sleep(0.01)
+            await noted("connected")
         assert Endless.notes[-1] is CloseReason.DRAINING
 
 
@@ -233,12 +238,10 @@ async def test_a_shutdown_signal_drains_and_reaches_the_server(server_handler: l
     original = signal.getsignal(signal.SIGTERM)
     async with anyio.create_task_group() as tasks, starlette_sse.lifespan() as state:
         tasks.start_soon(open_stream, {"state": state})
-        while "connected" not in Endless.notes:
-            await anyio.sleep(0.01)
+        await noted("connected")
         assert isinstance(signal.getsignal(signal.SIGTERM), ChainedHandler)
         signal.raise_signal(signal.SIGTERM)
-        while CloseReason.DRAINING not in Endless.notes:
-            await anyio.sleep(0.01)
+        await noted(CloseReason.DRAINING)
     assert server_handler == [signal.SIGTERM]
     assert signal.getsignal(signal.SIGTERM) is original
 
@@ -276,14 +279,11 @@ async def test_drain_may_be_called_from_another_thread() -> None:
     Endless.notes.clear()
     async with anyio.create_task_group() as tasks, starlette_sse.lifespan() as state:
         tasks.start_soon(open_stream, {"state": state})
-        while "connected" not in Endless.notes:
-            await anyio.sleep(0.01)
+        await noted("connected")
         thread = threading.Thread(target=starlette_sse.drain)
         thread.start()
         thread.join()
-        with anyio.fail_after(60):
-            while CloseReason.DRAINING not in Endless.notes:
-                await anyio.sleep(0.01)
+        await noted(CloseReason.DRAINING)
 
 
 def test_a_loop_after_a_drained_one_is_not_drained() -> None:

@@ -11,9 +11,9 @@ import anyio
 import pytest
 from starlette.requests import Request
 
-from starlette_sse import CloseReason
+from starlette_sse import CloseReason, SSEEndpoint
 from starlette_sse.observers import Observer
-from starlette_sse.testing import Ending
+from starlette_sse.testing import Ending, capture_logs
 from tests.streams.apps import Noting, serve
 
 pytestmark = pytest.mark.anyio
@@ -117,6 +117,8 @@ async def test_a_generator_that_ignores_its_close_is_an_error_in_the_log_only() 
     """``on_disconnect`` runs although ``aclose()`` fails."""
 
     class Deaf(Noting):
+        observers = SSEEndpoint.observers
+
         async def events(self, request: Request) -> AsyncIterator[Any]:
             try:
                 yield "first"
@@ -124,11 +126,15 @@ async def test_a_generator_that_ignores_its_close_is_an_error_in_the_log_only() 
             finally:
                 yield "too late"
 
-    async with serve(Deaf) as client, client.stream("/") as stream:
-        await stream.expect("first")
-        stream.disconnect()
-        await stream.closed()
+    with capture_logs() as logs:
+        async with serve(Deaf) as client, client.stream("/") as stream:
+            await stream.expect("first")
+            stream.disconnect()
+            await stream.closed()
     assert Deaf.notes == ["connected", CloseReason.CLIENT_GONE]
+    (failed,) = logs.named("stream.failed")
+    assert failed["during"] == "events"
+    assert "async generator ignored GeneratorExit" in failed["error"]
 
 
 async def test_a_generator_may_raise_in_its_finally() -> None:
