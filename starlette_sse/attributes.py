@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from starlette_sse.exceptions import ConfigurationError
+from starlette_sse.fields import LONGEST_RETRY
 
 __all__ = [
     "check_choice",
@@ -49,8 +50,8 @@ def check_count(name: str, value: Any, *, optional: bool = True) -> None:
 
 def check_milliseconds(name: str, value: Any) -> None:
     """Check a reconnection time, None for none."""
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**31):
-        raise ConfigurationError(f"{name} must be whole milliseconds from 0 to {2**31 - 1}, or None; not {value!r}")
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= LONGEST_RETRY):
+        raise ConfigurationError(f"{name} must be whole milliseconds from 0 to {LONGEST_RETRY}, or None; not {value!r}")
 
 
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:

@@ -7,11 +7,12 @@ from typing import Any
 
 from starlette_sse.exceptions import InvalidEventError
 
-__all__ = ["SEPARATORS", "identifier", "lines", "milliseconds", "one_line", "separator"]
+__all__ = ["LONGEST_RETRY", "SEPARATORS", "identifier", "lines", "milliseconds", "one_line", "separator"]
 
 SEPARATORS = ("\r\n", "\n", "\r")
 """The line ends of the standard."""
 
+#: In milliseconds.
 LONGEST_RETRY = 2**31 - 1
 NOT_IN_ONE_LINE = re.compile("[\r\n\0]")
 

@@ -148,7 +148,8 @@ def virtual_backend(name: str) -> tuple[str, dict[str, Any]]:
         from starlette_sse.testing.trio_threads import ThreadInstrument  # noqa: PLC0415 - it imports trio
     except ModuleNotFoundError as error:
         raise MissingDependencyError(
-            "virtual time on trio needs trio: pip install trio; or set sse_virtual_clock = asyncio for pytest"
+            'virtual time on trio needs trio: pip install "starlette_sse[testing]"; '
+            "or set sse_virtual_clock = asyncio for pytest"
         ) from error
     clock = MockClock(autojump_threshold=0)
     return "trio", {"clock": clock, "instruments": [ThreadInstrument(clock)]}

@@ -78,7 +78,7 @@ def test_a_redis_broker_needs_the_extra() -> None:
         "except MissingDependencyError as exc: print(exc)\n"
     )
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout
-    assert "pip install starlette_sse[redis]" in output
+    assert 'pip install "starlette_sse[redis]"' in output
 
 
 def test_a_memory_broker_needs_no_library() -> None:

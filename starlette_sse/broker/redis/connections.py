@@ -13,7 +13,7 @@ try:
     from redis.asyncio.connection import ConnectionPool, parse_url
     from redis.exceptions import BusyLoadingError, NoScriptError, RedisError, ResponseError
 except ImportError as exc:  # pragma: no cover - the tests run it in a process that hides redis
-    raise MissingDependencyError("a redis:// broker needs redis-py: pip install starlette_sse[redis]") from exc
+    raise MissingDependencyError('a redis:// broker needs redis-py: pip install "starlette_sse[redis]"') from exc
 
 __all__ = ["ERRORS", "Connections", "NoScriptError"]
 
