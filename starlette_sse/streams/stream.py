@@ -306,13 +306,16 @@ class Stream:
     def sprint(self) -> None:
         """Send the frames that are ready without waking the stream's task, which takes over where that won't do."""
         source, writer = self._source, self._writer
-        if self._reason is None and writer.sending_since is None and (frame := source.take()):
-            done = writer.send_now(frame)
-            if self._watched:
-                self._tell_sent(len(frame))
-            if done and source.idle:
-                return
-        source.wake()
+        done = False
+        try:
+            if self._reason is None and writer.sending_since is None and (frame := source.take()):
+                done = writer.send_now(frame)
+                if self._watched:
+                    self._tell_sent(len(frame))
+        finally:
+            # The task meets what was raised here as well, and ends the stream for it.
+            if not (done and source.idle):
+                source.wake()
 
     def client_left(self, message: Message | None, error: BaseException | None) -> None:
         """Take note that the client has gone."""

@@ -13,6 +13,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 
 from starlette_sse import Broker, ChannelEndpoint, CloseReason, close, drain
+from starlette_sse.broker.live import LiveReader
 from starlette_sse.observers import Observer, StreamFacts
 from tests.loopback import Reader, sends_from_callbacks, serving
 
@@ -65,6 +66,32 @@ async def test_an_observer_hears_what_is_sent(protocol: str, sent_now: list[bool
         assert await reader.read(1) == ["hello"]
     assert sent_now == [True]
     assert sizes == [len(f"id: {event_id}\r\ndata: hello\r\n\r\n")]
+
+
+async def test_what_goes_wrong_in_a_callback_ends_the_stream(protocol: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream that nobody wakes any more would be open and silent for ever."""
+    reasons: list[CloseReason] = []
+
+    class Watching(Observer):
+        def sent(self, stream: StreamFacts, size: int) -> None: ...
+
+        def closed(self, stream: StreamFacts, reason: CloseReason, error: BaseException | None) -> None:
+            reasons.append(reason)
+
+    def fail(reader: LiveReader) -> bytes:
+        raise ValueError("a mistake of ours")
+
+    told: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    endpoint = news(observers=(Watching(),))
+    async with serving(endpoint, protocol) as port, Reader(port) as reader:
+        monkeypatch.setattr(LiveReader, "_take_ready", fail)
+        await endpoint.broker.publish("news", "hello")
+        async with asyncio.timeout(10):
+            (error,) = await reader.read(1)
+        assert "Internal Server Error" in error
+    assert reasons == [CloseReason.ERROR]
+    assert [str(context["exception"]) for context in told] == ["a mistake of ours"]
 
 
 async def test_a_reader_that_stalls_gets_everything_when_it_reads_on(protocol: str, sent_now: list[bool]) -> None:
