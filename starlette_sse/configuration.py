@@ -222,7 +222,8 @@ def check_hooks(endpoint: type[Any]) -> None:
     if iscoroutinefunction(endpoint.ping_message):
         raise ConfigurationError(f"{name}.ping_message must be a plain function: a ping does not wait for anything")
     for hook, parameters in PARAMETERS.items():
-        if hasattr(endpoint, hook):
+        # The names of channels are a hook or an attribute.
+        if hasattr(endpoint, hook) and (hook != "channels" or callable(endpoint.channels)):
             check_hook(f"{name}.{hook}", getattr_static(endpoint, hook), parameters, iterated=hook in ITERATED_HOOKS)
     for verb in endpoint.methods:
         if hasattr(endpoint, verb.lower()):
@@ -258,8 +259,7 @@ def check_names(endpoint: type[Any]) -> None:
 def check_hook(name: str, function: Any, parameters: tuple[str, ...], *, iterated: bool) -> None:
     """Check that a hook can be called, and that calling it runs it; what is no plain function may be anything."""
     if not isinstance(function, FunctionType):
-        # The names of channels are a hook or an attribute.
-        if not (callable(function) or hasattr(function, "__get__") or name.endswith(".channels")):
+        if not (callable(function) or hasattr(function, "__get__")):
             raise ConfigurationError(f"{name} must be a function of ({', '.join(parameters)}), not {function!r}")
         return
     if not iterated and (isgeneratorfunction(function) or isasyncgenfunction(function)):

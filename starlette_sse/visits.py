@@ -84,12 +84,11 @@ class Visit:
                 limit.take(self._client_key)
                 self._holds_place = True
             await self.authorize()
-            await self._read_body()
+            if not await self._read_body():
+                return checkpoint
             response = await self._call("on_connect") if self._has("on_connect") else None
             if response is None:
                 return await self._prepare_stream(domain, subscribe)
-        except ClientDisconnect:
-            return checkpoint
         except StreamRefusedError as exc:
             return self._refusal(exc.refusal, exc.wait)
         except BrokerUnavailableError:
@@ -108,18 +107,24 @@ class Visit:
                 f"{self._name}.authorize must raise HTTPException to refuse, or return None; not {told}"
             )
 
-    async def _read_body(self) -> None:
-        """Read the request's body, for hooks to find: while the stream runs only its listener may receive."""
+    async def _read_body(self) -> bool:
+        """Read the request's body, for hooks to find, and tell whether the client is still there.
+
+        While the stream runs only its listener may receive.
+        """
         request = self._request
         if not has_body(request.scope):
             # What Request.body() leaves when it has waited for the server's word that there is none.
             request._body = b""  # noqa: SLF001
-            return
+            return True
         try:
             with anyio.fail_after(self._endpoint.send_timeout):
                 await request.body()
+        except ClientDisconnect:
+            return False
         except TimeoutError:
             raise HTTPException(408, "the request's body did not come in time") from None
+        return True
 
     def close(self) -> None:
         """End the stream from the app's side, now or as soon as it is open."""

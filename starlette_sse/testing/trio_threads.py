@@ -17,12 +17,12 @@ class ThreadInstrument(trio.abc.Instrument):
 
     def __init__(self, clock: MockClock) -> None:
         self._clock = clock
-        self._threads = ThreadWatch(lambda: range(active_thread_count()))
+        self._threads = watch()
         self._waits_since = 0.0
 
     def before_run(self) -> None:
         """Begin anew: one instrument serves every run of a test with parameters."""
-        self._threads = ThreadWatch(lambda: range(active_thread_count()))
+        self._threads = watch()
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
         """See whether the step began or ended work in a thread."""
@@ -40,3 +40,8 @@ class ThreadInstrument(trio.abc.Instrument):
     def _set(self, threshold: float) -> None:
         if self._clock.autojump_threshold != threshold:
             self._clock.autojump_threshold = threshold
+
+
+def watch() -> ThreadWatch:
+    """Watch trio's threads, which it only counts."""
+    return ThreadWatch(lambda: range(active_thread_count()))

@@ -126,7 +126,9 @@ def work_of_anyio(loop: asyncio.AbstractEventLoop) -> set[Hashable]:
 
     Nothing public tells it: limiters are anybody's, as FastAPI makes one for each dependency that ends.
     """
-    workers: list[Any] = [thread for thread in threading.enumerate() if getattr(thread, "loop", None) is loop]
+    threads: list[Any] = threading.enumerate()
+    # Others may have a loop as well.
+    workers = [each for each in threads if getattr(each, "loop", None) is loop and hasattr(each, "idle_workers")]
     # One that goes from one piece of work to the next was idle in between.
     return {(worker, worker.idle_since) for worker in workers if worker not in worker.idle_workers}
 

@@ -7,7 +7,7 @@ import anyio
 from starlette_sse.broker import Broker, Subscription
 from starlette_sse.decoding import EventDecoder, MessageEvent
 
-__all__ = ["settle", "take", "texts"]
+__all__ = ["publish_together", "settle", "take", "texts"]
 
 
 async def take(subscription: Subscription, count: int, decoder: EventDecoder | None = None) -> list[MessageEvent]:
@@ -31,3 +31,21 @@ async def settle(broker: Broker) -> None:
         await broker.publish("settled", "now")
         with anyio.fail_after(5):
             await anext(subscription)
+
+
+async def publish_together(here: Broker, there: Broker, count: int) -> list[str]:
+    """Publish so many numbers to one broker, each in a task of its own, and return what a waiting reader gets.
+
+    The reader is of ``here``, which may be the same broker.
+    """
+    received: list[str] = []
+
+    async def read() -> None:
+        received.extend(await texts(subscription, count))
+
+    async with here.subscribe("a") as subscription, anyio.create_task_group() as tasks:
+        tasks.start_soon(read)
+        await anyio.wait_all_tasks_blocked()
+        for number in range(count):
+            tasks.start_soon(there.publish, "a", str(number))
+    return received

@@ -20,7 +20,7 @@ from starlette_sse.exceptions import (
     InvalidEventError,
 )
 from tests.broker.conftest import Diary, MakeBroker
-from tests.broker.reading import take, texts
+from tests.broker.reading import publish_together, take, texts
 
 pytestmark = pytest.mark.anyio
 
@@ -175,18 +175,7 @@ async def test_a_publisher_that_never_waits_does_not_outrun_its_readers() -> Non
 async def test_publishers_that_come_together_do_not_outrun_their_readers(history: int, count: int) -> None:
     """However many publish at once, each in a task of its own."""
     broker = Broker(history=history, observers=())
-    received: list[str] = []
-
-    async def read() -> None:
-        async with broker.subscribe("a") as subscription:
-            received.extend(await texts(subscription, count))
-
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(read)
-        await anyio.wait_all_tasks_blocked()
-        for number in range(count):
-            tasks.start_soon(broker.publish, "a", str(number))
-    assert sorted(map(int, received)) == list(range(count))
+    assert sorted(map(int, await publish_together(broker, broker, count))) == list(range(count))
 
 
 async def test_a_burst_leaves_in_one_send() -> None:

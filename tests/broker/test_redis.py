@@ -13,7 +13,7 @@ from starlette_sse.broker import Broker
 from starlette_sse.broker.positions import new_epoch
 from starlette_sse.exceptions import BrokerUnavailableError
 from tests.broker.clients import Client, Ledger
-from tests.broker.reading import settle, take, texts
+from tests.broker.reading import publish_together, settle, take, texts
 from tests.broker.redis_server import RedisServer, running
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
@@ -206,15 +206,5 @@ async def test_a_short_history_does_not_outrun_its_readers(shared_redis: RedisSe
     """This process hears no more in one turn than its readers can still be given."""
     prefix = new_epoch()
     brokers = [Broker(shared_redis.url, prefix=prefix, history=history, observers=()) for _ in range(2)]
-    async with brokers[0] as here, brokers[1] as there, here.subscribe("a") as subscription:
-        received: list[str] = []
-
-        async def read() -> None:
-            received.extend(await texts(subscription, count))
-
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(read)
-            await anyio.wait_all_tasks_blocked()
-            for number in range(count):
-                tasks.start_soon(there.publish, "a", str(number))
-    assert sorted(map(int, received)) == list(range(count))
+    async with brokers[0] as here, brokers[1] as there:
+        assert sorted(map(int, await publish_together(here, there, count))) == list(range(count))

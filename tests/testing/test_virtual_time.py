@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -97,6 +98,21 @@ async def test_time_stands_still_while_a_dependency_ends(clock: VirtualClock, gi
     async with SSETestClient(app) as client:
         assert (await client.request("GET", "/")).json() == 1
     assert (clock.current_time(), given_up) == (0, [])
+
+
+@pytest.mark.parametrize("anyio_backend", [virtual_backend("asyncio")], ids=["virtual"])
+async def test_a_thread_of_the_test_s_own_may_know_the_loop(clock: VirtualClock) -> None:
+    """It is none of anyio's, though it has their attribute."""
+    done = threading.Event()
+    thread = threading.Thread(target=done.wait)
+    thread.loop = asyncio.get_running_loop()  # type: ignore[attr-defined]
+    thread.start()
+    try:
+        await anyio.sleep(3600)
+        assert clock.current_time() == 3600
+    finally:
+        done.set()
+        thread.join()
 
 
 async def test_a_thread_behind_one_that_was_given_up_is_waited_for(
