@@ -13,7 +13,7 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
@@ -391,6 +391,39 @@ async def test_a_response_class_is_no_response() -> None:
     async with serve(Wrong) as client:
         with pytest.raises(ConfigurationError, match=r"Wrong\.on_connect must return None or a Response"):
             await client.stream("/")
+
+
+async def test_a_client_that_leaves_while_it_sends_its_body_gets_no_answer() -> None:
+    """There is nobody to answer, nothing to log, and its place is given back."""
+
+    class Single(Plain):
+        methods = ("POST",)
+        max_connections = 1
+
+    async def gone() -> Any:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    sent: list[Any] = []
+    headers = [(b"content-length", b"5")]
+    scope = {"type": "http", "method": "POST", "path": "/", "headers": headers, "query_string": b""}
+    for _ in range(2):
+        await Single(scope, gone, send)
+    assert (sent, Single.notes) == ([], [])
+
+
+async def test_a_disconnect_that_a_hook_raises_is_its_own() -> None:
+    """It may be that of another request, which the hook has made."""
+
+    class Relaying(Plain):
+        async def on_connect(self, request: Request) -> None:
+            raise ClientDisconnect
+
+    async with serve(Relaying) as client:
+        with pytest.raises(ClientDisconnect):
+            await client.request("GET", "/")
 
 
 async def test_a_body_that_does_not_come_holds_no_place_for_long() -> None:

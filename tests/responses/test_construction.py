@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import pytest
 from starlette.background import BackgroundTask
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
 from starlette_sse import ConfigurationError, EventSourceResponse
 from tests.responses.packages import sse_starlette
@@ -182,6 +182,7 @@ NO_STREAM: list[tuple[Any, str]] = [
     (42, "write an async generator"),
     (None, "write an async generator"),
     (push, "call it"),
+    (PlainTextResponse("x"), "return it from on_connect or from the route"),
 ]
 
 
