@@ -20,7 +20,8 @@ import pytest
 import starlette_sse
 
 ROOT = Path(__file__).parents[2]
-SOURCES = ("setup.py", "setup.cfg", "README.rst", "LICENSE", "starlette_sse")
+DESCRIPTION = ("setup.py", "setup.cfg", "MANIFEST.in", "README.rst", "CHANGELOG.rst", "LICENSE", ".ruff.toml")
+FOLDERS = ("starlette_sse", "tests", "example_app", "docs", "benchmarks", "scripts")
 MODULES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "starlette_sse").rglob("*.py"))
 VERSION = starlette_sse.__version__
 
@@ -40,11 +41,10 @@ def run(command: Sequence[str], directory: Path, **environ: str) -> str:
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the wheel, by way of the source distribution, from a copy of the sources."""
     source = tmp_path_factory.mktemp("source")
-    for name in SOURCES:
-        if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(ROOT / name, source / name)
+    for name in FOLDERS:
+        shutil.copytree(ROOT / name, source / name)
+    for name in DESCRIPTION:
+        shutil.copy(ROOT / name, source / name)
     poison = tmp_path_factory.mktemp("poison")
     for dependency in ("starlette", "anyio", "structlog"):
         (poison / f"{dependency}.py").write_text(BROKEN)
@@ -81,11 +81,15 @@ def test_the_wheel_has_the_package_and_nothing_else(wheel: Path) -> None:
     assert any(name.endswith("/LICENSE") for name in names)
 
 
-def test_the_source_distribution_builds_by_itself(sdist: Path) -> None:
-    """It has what its own set-up reads."""
+def test_the_source_distribution_has_what_the_repository_has(sdist: Path) -> None:
+    """It has what its own set-up reads, the documents and the tests; nothing that was made of them."""
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    assert {"setup.py", "setup.cfg", "README.rst", "LICENSE", *MODULES} <= names
+    files = {path for folder in FOLDERS for path in (ROOT / folder).rglob("*") if path.is_file()}
+    made = re.compile(r"\.pyc$|/node_modules/")
+    names_of_files = {path.relative_to(ROOT).as_posix() for path in files}
+    assert {name for name in names_of_files if not made.search(name)} | set(DESCRIPTION) <= names
+    assert not [name for name in names if made.search(name)]
 
 
 def test_the_version_has_one_source(metadata: email.message.Message) -> None:
@@ -125,7 +129,7 @@ def test_it_installs(kind: str, request: pytest.FixtureRequest, tmp_path: Path) 
 def test_the_top_of_the_repository_stays_small() -> None:
     """Only names that people expect to find stand at the top."""
     asked = {"setup.cfg", "setup.py", "README.rst", "CHANGELOG.rst", "starlette_sse", "tests", "example_app"}
-    expected = {"LICENSE", "scripts", "benchmarks", "docs", ".ci", ".gitignore", ".ruff.toml", ".git"}
+    expected = {"LICENSE", "MANIFEST.in", "scripts", "benchmarks", "docs", ".ci", ".gitignore", ".ruff.toml", ".git"}
     ignored = [line.strip("/") for line in (ROOT / ".gitignore").read_text().split()]
     names = {path.name for path in ROOT.iterdir() if not any(fnmatch(path.name, pattern) for pattern in ignored)}
     assert asked <= names

@@ -274,6 +274,8 @@ async def test_an_interrupt_leaves_the_stream_bare() -> None:
     assert Interrupted.notes == ["connected", CloseReason.CANCELLED]
 
 
+# Before Starlette 1.8 this middleware leaves a generator of its own to the collector, of which trio complains.
+@pytest.mark.filterwarnings(r"ignore:.*async_generator object Request\.stream")
 async def test_behind_base_http_middleware_the_same_holds() -> None:
     """Disconnects are noticed and errors told behind a middleware that wraps receive and send."""
 
