@@ -21,7 +21,7 @@ from starlette_sse.draining import domain_of
 from starlette_sse.events import ServerSentEvent, as_frame, frame_encoder
 from starlette_sse.exceptions import ConfigurationError, SendTimeoutError
 from starlette_sse.fields import SEPARATORS
-from starlette_sse.headers import for_protocol
+from starlette_sse.headers import for_protocol, has_body
 from starlette_sse.iterators import as_async_iterable, as_async_iterator
 from starlette_sse.observers import CloseReason, Observer, StreamIdentity, StructlogObserver
 from starlette_sse.streams import Stream, StreamSettings
@@ -190,7 +190,13 @@ class EventSourceResponse(Response):
             encode=frame_encoder(self.sep),
         )
         try:
-            await stream.run(start, b"", events=self._iterate, companion=self.data_sender_callable)
+            await stream.run(
+                start,
+                b"",
+                events=self._iterate,
+                companion=self.data_sender_callable,
+                events_receive=scope["type"] == "http" and has_body(scope),
+            )
         finally:
             self._active, self._stream = False, None
         if stream.reason is CloseReason.SEND_TIMEOUT:

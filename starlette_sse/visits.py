@@ -13,13 +13,12 @@ from anyio.lowlevel import checkpoint
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import Scope
 
 from starlette_sse.configuration import Configuration, opening_of
 from starlette_sse.draining import Domain, domain_of
 from starlette_sse.events import as_event, as_frame
 from starlette_sse.exceptions import BrokerUnavailableError, ConfigurationError
-from starlette_sse.headers import is_http_1
+from starlette_sse.headers import has_body
 from starlette_sse.iterators import as_async_iterator
 from starlette_sse.observers import CloseReason, StreamIdentity, tell
 from starlette_sse.refusals import BROKER_AWAY, DRAINING, Refusal, StreamRefusedError, refuse
@@ -246,13 +245,3 @@ async def call_hook(endpoint: Any, configuration: Configuration, hook: str, requ
     result = await to_thread.run_sync(partial(function, request, *args), abandon_on_cancel=hook in ABANDONED)
     # A plain function may have been written around a coroutine function.
     return await result if inspect.isawaitable(result) else result
-
-
-def has_body(scope: Scope) -> bool:
-    """Tell whether the client may send a body; only HTTP/1 tells by its headers (RFC 9112, 6.3)."""
-    if not is_http_1(scope):
-        return True
-    for name, value in scope["headers"]:
-        if name == b"transfer-encoding" or (name == b"content-length" and value != b"0"):
-            return True
-    return False

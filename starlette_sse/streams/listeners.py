@@ -25,6 +25,9 @@ class Listening(Protocol):
     def client_left(self, message: Message | None, error: BaseException | None) -> None:
         """Called once, with the disconnect message or with what ``receive`` raised."""
 
+    def body_came(self) -> None:
+        """Called when a part of the request's body was received."""
+
 
 def listen(receive: Receive, loop: EventLoop, tasks: Tasks, listening: Listening) -> Alarm:
     """Listen until the client has gone, and return what ends the listening."""
@@ -35,7 +38,8 @@ def listen(receive: Receive, loop: EventLoop, tasks: Tasks, listening: Listening
     async def run() -> None:
         try:
             while (message := await receive())["type"] not in DISCONNECTS:
-                pass
+                if message.get("body"):
+                    listening.body_came()
         except Exception as exc:  # noqa: BLE001 - told to who listens
             listening.client_left(None, exc)
         else:
@@ -73,6 +77,8 @@ class CallbackListener:
                 if message["type"] in DISCONNECTS:
                     self._listening.client_left(message, None)
                     return
+                if message.get("body"):
+                    self._listening.body_came()
                 self._coroutine = self._receive()  # type: ignore[assignment]
         except Exception as exc:  # noqa: BLE001 - told to who listens
             self._listening.client_left(None, exc)

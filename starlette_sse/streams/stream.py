@@ -6,6 +6,7 @@ for the client to go, and a :class:`~starlette_sse.streams.producers.Producer` r
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextvars import copy_context
 from functools import partial
@@ -37,6 +38,9 @@ ABRUPT = frozenset({CloseReason.CLIENT_GONE, CloseReason.SEND_TIMEOUT, CloseReas
 
 #: The events ended by themselves: what was sent of them may still be on its way to a slow client.
 UNHURRIED = frozenset({CloseReason.FINISHED, CloseReason.ERROR})
+
+#: In an event loop: whether somebody was told that a stream has got a body.
+BODY_TOLD = "starlette_sse_body_told"
 
 
 def forget(_: object) -> None:
@@ -201,6 +205,7 @@ class Stream:
         *,
         events: Callable[[], AsyncIterator[Any]] | None = None,
         companion: Callable[[], Awaitable[object]] | None = None,
+        events_receive: bool = False,
     ) -> None:
         """Drive the stream until it is closed and cleaned up.
 
@@ -208,6 +213,8 @@ class Stream:
         :param opening: the first bytes of the body, may be empty.
         :param events: makes the iterator whose items are sent.
         :param companion: runs beside the stream, which its error ends, and is cancelled when the stream ends.
+        :param events_receive: whether ``events`` may receive the request's body in its first step, before the
+            stream listens for the client's end.
         :raises Exception: what ended the stream, if the client was not told.
         """
         self._domain.join(self)
@@ -216,6 +223,9 @@ class Stream:
                 try:
                     with self._interruption:
                         self._begin(tasks, events, companion)
+                        if events_receive:
+                            await self._first_step()
+                        self._listener = listen(self._receive, self._loop, tasks, self)
                         await self._open(start, opening)
                         # What is held here is held as long as the stream lives.
                         del start, opening, events, companion
@@ -253,7 +263,6 @@ class Stream:
         if events is not None:
             self._producer = self._produce(events())
             tasks.start(self._producer.run)
-        self._listener = listen(self._receive, self._loop, tasks, self)
         if self._settings.authorize_interval is not None:
             self._start_authorizing = partial(
                 copy_context().run, tasks.start, partial(self._accompany, self._authorize, "authorize")
@@ -273,10 +282,14 @@ class Stream:
 
     # While the stream is open
 
-    async def _open(self, start: Message, opening: bytes) -> None:
-        # What the producer's first step raises before the response starts has its real status.
+    async def _first_step(self) -> None:
         while self._producer is not None and not self._producer.begun:
             await self._loop.checkpoint()
+
+    async def _open(self, start: Message, opening: bytes) -> None:
+        # What the producer's first step raises before the response starts has its real status.
+        if self._producer is not None:
+            await self._first_step()
         if self._reason is CloseReason.ERROR:
             return
         self._deadlines.opening()
@@ -321,6 +334,16 @@ class Stream:
         """Take note that the client has gone."""
         self.disconnect = message
         self.end(CloseReason.CLIENT_GONE, error)
+
+    def body_came(self) -> None:
+        """Tell, once in each event loop, that a part of the request's body came, which nobody else will get."""
+        if not self._loop.locals.setdefault(BODY_TOLD, False):
+            self._loop.locals[BODY_TOLD] = True
+            logging.getLogger("starlette_sse").warning(
+                "a part of the request's body came while the stream at %s was open, and events that wait for it wait "
+                "for ever; read the body in the route, before the response is made",
+                self.identity.path,
+            )
 
     async def _accompany(self, beside: Callable[[], Awaitable[object]], during: str) -> None:
         """Run what goes on beside the stream; its error ends the stream, or is reported once that has ended."""

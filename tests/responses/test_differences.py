@@ -133,6 +133,25 @@ async def test_content_that_fails_at_once_has_its_real_status() -> None:
     assert isinstance(ours.error, InvalidEventError)
 
 
+async def test_a_body_that_nobody_has_read_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    """Content that waits for it waits for ever, and nobody would see why; once, as some apps mean to ignore bodies."""
+
+    class Posted(Exchange):
+        async def receive(self) -> Message:
+            return {**await super().receive(), "body": b"{}"}
+
+    async def content() -> AsyncIterator[Any]:
+        await anyio.sleep(1)
+        yield "late"
+
+    for _ in range(2):
+        posted = Posted(method="POST", path="/ask", headers=[(b"content-length", b"2")])
+        assert b"late" in (await posted.run(EventSourceResponse(content()))).body
+    (told,) = caplog.messages
+    assert "at /ask was open" in told
+    assert "read the body in the route" in told
+
+
 async def test_an_interrupted_finally_may_wait() -> None:
     """It is interrupted once; sse-starlette's is cut at each of its own waits."""
     cleaned: list[str] = []

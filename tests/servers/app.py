@@ -113,6 +113,16 @@ def respond(name: str, cleanup: float) -> EventSourceResponse:
     return EventSourceResponse(told(name, cleanup), client_close_handler_callable=gone)
 
 
+async def echo(request: Request) -> Response:
+    """Stream the request's body, which nobody has read before the content does."""
+
+    async def content() -> AsyncIterator[Any]:
+        body = await request.body()
+        yield f"{len(body)} {body[:1].decode()}{body[-1:].decode()}"
+
+    return EventSourceResponse(content())
+
+
 async def vitals(request: Request) -> Response:
     return JSONResponse({"pid": os.getpid(), "tasks": tasks(), "sockets": sockets()})
 
@@ -154,6 +164,7 @@ routes = [
     Route("/cut", Cut),
     Route("/silent", Silent),
     Route("/response", response),
+    Route("/echo", echo, methods=["POST"]),
     Route("/vitals", vitals),
     Route("/page", page),
 ]
