@@ -46,10 +46,12 @@ class Due(Enum):
 
 
 class Deadlines:
-    """Rings when something is due.
+    """Rings when something is due, and at least once in each interval of pings.
 
     The alarm is set for the earliest time at which anything could be due, and set again when it rings. A send only
     notes the time: it neither sets nor cancels a timer.
+
+    :param on_due: called when it rings, with what is due, if anything is.
     """
 
     __slots__ = (
@@ -67,7 +69,7 @@ class Deadlines:
     )
 
     def __init__(
-        self, loop: EventLoop, settings: StreamSettings, writer: FrameWriter, on_due: Callable[[Due], None]
+        self, loop: EventLoop, settings: StreamSettings, writer: FrameWriter, on_due: Callable[[Due | None], None]
     ) -> None:
         self._loop = loop
         self._settings = settings
@@ -158,8 +160,7 @@ class Deadlines:
             self._expires_at = math.inf
         if due is not Due.SEND_TIMEOUT:
             self._set_alarm()
-        if due is not None:
-            self.on_due(due)
+        self.on_due(due)
 
     def _due(self, now: float) -> Due | None:
         settings, since = self._settings, self._writer.sending_since

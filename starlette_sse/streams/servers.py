@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from types import FunctionType, MethodType
-from typing import Any
+from typing import Any, Protocol
 
 from starlette.types import Receive, Send
 
-__all__ = ["abort_connection", "is_uvicorns", "plain_send"]
+__all__ = ["abort_connection", "is_closed", "is_uvicorns", "plain_send"]
 
 #: Starlette's own wrappers, which only note that a response has started.
 WRAPPERS = frozenset(
@@ -19,6 +19,16 @@ WRAPPERS = frozenset(
 
 #: How many middlewares are looked through.
 MOST_WRAPPERS = 64
+
+
+class Transport(Protocol):
+    """A connection of asyncio's or uvloop's."""
+
+    def abort(self) -> None:
+        """Close it now, whatever has not been sent."""
+
+    def is_closing(self) -> bool:
+        """Tell whether it is closed, or about to be."""
 
 
 def is_uvicorns(function: Receive | Send) -> bool:
@@ -55,17 +65,37 @@ def abort_connection(receive: Receive) -> None:
     """Free a connection whose client reads nothing, on uvicorn; elsewhere do nothing.
 
     Uvicorn closes the transport when the app returns, and a transport that is closed waits until its buffer is
-    read: the connection would stay, and hold up the server's shutdown, for as long as the client likes. Middleware
-    that wraps ``receive`` is looked through as far as it calls the one that it wraps by a usual name.
+    read: the connection would stay, and hold up the server's shutdown, for as long as the client likes.
+    """
+    transport = transport_of(receive)
+    if transport is not None:
+        transport.abort()
+
+
+def is_closed(receive: Receive) -> bool:
+    """Tell whether the connection is seen to be closed, on uvicorn; elsewhere nobody can tell.
+
+    With httptools a client that has sent another request behind that of its stream is never said to have gone: uvicorn
+    tells it to the last request of a connection alone.
+    """
+    transport = transport_of(receive)
+    return transport is not None and transport.is_closing()
+
+
+def transport_of(receive: Receive) -> Transport | None:
+    """Return the connection's transport, on uvicorn.
+
+    Middleware that wraps ``receive`` is looked through as far as it calls the one that it wraps by a usual name.
     """
     wrapper: Any = receive
     for _ in range(MOST_WRAPPERS):
         owner = getattr(wrapper, "__self__", None)
-        abort = getattr(getattr(owner, "transport", None), "abort", None)
-        if callable(abort):
-            abort()
-            return
+        transport = getattr(owner, "transport", None)
+        if callable(getattr(transport, "abort", None)) and callable(getattr(transport, "is_closing", None)):
+            found: Transport = transport
+            return found
         # BaseHTTPMiddleware's function has wrapped_receive, and its request _receive.
         wrapper = wrapped_by(wrapper, "receive") if owner is None else getattr(owner, "_receive", None)
         if wrapper is None:
-            return
+            break
+    return None

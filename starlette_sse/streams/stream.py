@@ -27,7 +27,7 @@ from starlette_sse.streams.endings import Steps
 from starlette_sse.streams.listeners import listen
 from starlette_sse.streams.owners import StreamOwner
 from starlette_sse.streams.producers import Producer, bare, foreign_cancellation
-from starlette_sse.streams.servers import abort_connection
+from starlette_sse.streams.servers import abort_connection, is_closed
 from starlette_sse.streams.sources import FrameSource, NoFrames
 from starlette_sse.streams.writers import GONE, FrameWriter
 
@@ -380,8 +380,12 @@ class Stream:
 
     # What is due
 
-    def _on_due(self, due: Due) -> None:
-        if due is Due.GRACE_OVER:
+    def _on_due(self, due: Due | None) -> None:
+        if self._reason is None and is_closed(self._receive):
+            self.end(CloseReason.CLIENT_GONE)
+        elif due is None:
+            return
+        elif due is Due.GRACE_OVER:
             self._give_up()
         elif due is Due.SEND_TIMEOUT:
             self.end(CloseReason.SEND_TIMEOUT)

@@ -211,6 +211,41 @@ async def test_a_stalled_reader_is_freed_after_its_send_timeout(middleware: list
     assert leftovers.found() == []
 
 
+class Ticking(Endless):
+    """A stream that is never idle."""
+
+    async def events(self, request: Request) -> AsyncIterator[Any]:
+        try:
+            while True:
+                yield "tick"
+                await asyncio.sleep(0.01)
+        finally:
+            self.cleaned.append(True)
+
+
+@pytest.mark.parametrize(
+    "middleware", [[], [Middleware(BaseHTTPMiddleware, dispatch=pass_on)]], ids=["plain", "wrapped"]
+)
+@pytest.mark.parametrize("endpoint", [Endless, Ticking])
+@pytest.mark.parametrize("times", [{"ping_interval": 0.2}, {"ping_interval": None, "send_timeout": 0.2}], ids=str)
+async def test_a_client_that_has_asked_for_more_behind_its_stream_is_noticed(
+    endpoint: type[Endless], middleware: list[Middleware], times: dict[str, Any]
+) -> None:
+    """Uvicorn with httptools tells that a client has gone to its last request alone; each place would be lost."""
+    Behind = type("Behind", (endpoint,), {**times, "max_connections": 1})
+    request = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
+    async with serving(Behind, "httptools", middleware=middleware) as port:
+        for number in range(3):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(request + request)
+            assert b" 200 " in await reader.readline()
+            await reader.readuntil(b"first" if endpoint is Endless else b"tick")
+            writer.transport.abort()
+            await until(lambda number=number: len(Behind.reasons) > number)
+    assert Behind.reasons == [CloseReason.CLIENT_GONE] * 3
+    assert Behind.cleaned == [True] * 3
+
+
 class Hungry(Endless):
     async def events(self, request: Request) -> AsyncIterator[Any]:
         while True:

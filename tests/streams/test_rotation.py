@@ -42,7 +42,7 @@ async def test_ten_thousand_streams_that_open_at_once_end_spread_over_a_fifth_of
     async def send(message: Any) -> None:
         """Nothing is sent: only the clock is watched."""
 
-    def on_due(due: Due) -> None:
+    def on_due(due: Due | None) -> None:
         assert due is Due.LIFETIME
         ends.append(loop.time() - began)
 
