@@ -90,7 +90,7 @@ def transport_of(receive: Receive) -> Transport | None:
     wrapper: Any = receive
     for _ in range(MOST_WRAPPERS):
         owner = getattr(wrapper, "__self__", None)
-        transport = getattr(owner, "transport", None)
+        transport: Any = getattr(owner, "transport", None)
         if callable(getattr(transport, "abort", None)) and callable(getattr(transport, "is_closing", None)):
             found: Transport = transport
             return found

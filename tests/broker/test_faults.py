@@ -13,6 +13,7 @@ import anyio
 import anyio.to_thread
 import pytest
 from anyio.lowlevel import checkpoint
+from redis.asyncio.connection import AbstractConnection
 
 from starlette_sse.broker import Broker, Gap, Page, Position
 from starlette_sse.broker.redis import listener
@@ -520,3 +521,72 @@ async def test_a_publish_that_was_not_sent_is_not_in_doubt(own_redis: RedisServe
         with pytest.raises(BrokerUnavailableError) as caught:
             await broker.publish("a", "lost")
         assert not caught.value.in_doubt
+
+
+async def test_readers_that_come_and_go_do_not_put_off_the_listeners_check(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or what is proven would grow old: quiet readers would be reset, and orders to close streams lost."""
+    monkeypatch.setattr(listener, "CHECK_INTERVAL", 0.2)
+    async with Broker(own_redis.url) as here, Broker(own_redis.url) as there:
+        async with here.subscribe("quiet"):
+            newest = await there.publish("elsewhere", "x")
+            with anyio.fail_after(15):
+                while here.health().position != newest:
+                    async with here.subscribe("visited"):
+                        await anyio.sleep(0.02)
+
+
+def number_of(event_id: str) -> int:
+    return int(event_id.rpartition("-")[2])
+
+
+class Gate:
+    """Where a command to the server waits until it is let through."""
+
+    def __init__(self) -> None:
+        self.reached, self.open = anyio.Event(), anyio.Event()
+
+
+async def test_what_an_old_subscription_hears_proves_nothing_for_a_new_one(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A channel is left, and subscribed to again before the server has been told: it is heard when it says so."""
+    monkeypatch.setattr(listener, "CHECK_INTERVAL", 0.1)
+    gates: dict[str, Gate] = {}
+    send_command = AbstractConnection.send_command
+
+    async def send_through(self: Any, *args: Any, **kwargs: Any) -> None:
+        if gate := gates.get(args[0]):
+            gate.reached.set()
+            await gate.open.wait()
+        await send_command(self, *args, **kwargs)
+
+    monkeypatch.setattr(AbstractConnection, "send_command", send_through)
+    async with Broker(own_redis.url) as here, Broker(own_redis.url) as there, here.subscribe("other") as other:
+        async with here.subscribe("a"):
+            gates.update(UNSUBSCRIBE=Gate(), SUBSCRIBE=Gate())
+        with anyio.fail_after(15):
+            await gates["UNSUBSCRIBE"].reached.wait()
+        second = here.subscribe("a")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(second.enter)
+            await anyio.wait_all_tasks_blocked()
+            await there.publish("a", "one")
+            # Heard behind it, so that has been heard as well.
+            await there.publish("other", "x")
+            await take(other, 1)
+            gates["UNSUBSCRIBE"].open.set()
+            with anyio.fail_after(15):
+                await gates["SUBSCRIBE"].reached.wait()
+            published = [await there.publish("a", "two")]
+            gates["SUBSCRIBE"].open.set()
+        entered_at = number_of(second.position)
+        with anyio.fail_after(15):
+            # The listener's check has proven that all of it was heard.
+            while here.health().position != published[0]:
+                await anyio.sleep(0.01)
+        published.append(await there.publish("a", "three"))
+        due = [event_id for event_id in published if number_of(event_id) > entered_at]
+        assert [event.last_event_id for event in await take(second, len(due))] == due
+        second.leave()

@@ -232,7 +232,7 @@ async def test_a_client_that_has_asked_for_more_behind_its_stream_is_noticed(
     endpoint: type[Endless], middleware: list[Middleware], times: dict[str, Any]
 ) -> None:
     """Uvicorn with httptools tells that a client has gone to its last request alone; each place would be lost."""
-    Behind = type("Behind", (endpoint,), {**times, "max_connections": 1})
+    Behind: type[Endless] = type("Behind", (endpoint,), {**times, "max_connections": 1})
     request = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
     async with serving(Behind, "httptools", middleware=middleware) as port:
         for number in range(3):

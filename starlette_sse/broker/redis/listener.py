@@ -57,6 +57,8 @@ class Listener:
         self._timeout = timeout
         # Channels to subscribe to or to leave, by name; a later wish replaces an earlier one.
         self._wishes: dict[str, bool] = {}
+        # What is subscribed to on the present connection, or about to be.
+        self._joined: set[str] = set()
         self._wished = anyio.Event()
         self._progress = anyio.Event()
         self._numbers = count(1)
@@ -121,22 +123,25 @@ class Listener:
         self._log.begin(*await self._remote.begin(), known)
         self._proven = min(self._proven, self._log.seen)
         self._wishes = dict.fromkeys(self._log.channels, True)
-        joined: set[str] = set()
-        names = await self._move(connection, joined)
+        self._joined = set()
+        names = await self._move(connection)
         await self._compare(names)
         await self._prove(names)
         self._log.found()
         self._pause = FIRST_PAUSE
         while True:
-            with anyio.move_on_after(CHECK_INTERVAL):
-                await self._wished.wait()
-            if self._wishes:
-                await self._prove(await self._move(connection, joined))
-            else:
-                await self._check(connection)
+            # However many wishes come in between.
+            check_at = anyio.current_time() + CHECK_INTERVAL
+            while anyio.current_time() < check_at:
+                with anyio.CancelScope(deadline=check_at):
+                    await self._wished.wait()
+                if self._wishes:
+                    await self._prove(await self._move(connection))
+            await self._check(connection)
 
-    async def _move(self, connection: Any, joined: set[str]) -> list[str]:
+    async def _move(self, connection: Any) -> list[str]:
         """Subscribe and unsubscribe as is wished, and return the channels that are wanted."""
+        joined = self._joined
         wishes, self._wishes, self._wished = self._wishes, {}, anyio.Event()
         arriving = [name for name, wanted in wishes.items() if wanted and name not in joined]
         leaving = [name for name, wanted in wishes.items() if not wanted and name in joined]
@@ -183,7 +188,8 @@ class Listener:
         epoch, seq, record = message.split(b" ", 2)
         if epoch != self._log.epoch.encode("ascii"):
             raise ContinuityError("the log in Redis was replaced by another")
-        if channel is None:
+        if channel is None or name not in self._joined:
+            # Of a subscription that is about to end, which proves nothing for those who come after it.
             return
         entry = entry_of(name, self._log.epoch, int(seq), record, self._log.now())
         if channel.floor is not None and entry.prev > max(channel.top, self._proven):
