@@ -92,7 +92,7 @@ class Producer:
         """Whether the iterator is closed."""
         return self._phase is Phase.DONE
 
-    async def run(self) -> None:
+    async def run(self) -> None:  # noqa: C901, PLR0912, PLR0915 - one coroutine, as it says
         """Run the iterator to its end; an error of the user's is left in :attr:`error`.
 
         All of it is one coroutine, as each stream holds it and each event passes it.
@@ -101,42 +101,53 @@ class Producer:
         pulling, delivering = Phase.PULLING, Phase.DELIVERING
         send, put, time = writer.send, writer.shortcut, self._loop.time
         check_at, produced = time() + LONGEST_TURN, 0
+        interrupted: BaseException | None = None
         with self._shelter:
-            try:
-                while not self._stopping:
-                    self._phase = pulling
-                    item = await advance()
-                    self._phase = delivering
-                    frame = encode(item)
-                    size = len(frame)
-                    if self._undeliverable or writer.sending_since is not None:
-                        if not await self._gets_turn():
-                            break
-                        frame = writer.after_opening(frame)
-                    # What writer.write() does, in place: the calls would be a tenth of what an event takes.
-                    writer.sending_since = writer.last_write = now = time()
-                    try:
-                        if put is None or not put(frame):
-                            await send({"type": "http.response.body", "body": frame, "more_body": True})
-                        writer.bytes_sent += size
-                    except Exception as exc:  # noqa: BLE001 - told to on_gone
-                        writer.on_gone(exc)
-                    finally:
-                        if writer.next is None:
-                            writer.sending_since = None
+            while True:
+                try:
+                    while not self._stopping:
+                        self._phase = pulling
+                        if interrupted is None:
+                            item = await advance()
                         else:
-                            writer.end()
-                    produced += 1
-                    self.produced = produced
-                    if on_sent is not None:
-                        on_sent(size)
-                    if now >= check_at or not produced & MOST_EVENTS:
-                        check_at, send, put = now + LONGEST_TURN, writer.send, writer.shortcut
-                        await self._let_others_run(now)
-                    # Or a stream that waits would hold what it sent last.
-                    del item, frame
-            except BaseException as exc:  # noqa: BLE001 - sorted out by what it holds
-                self._note(exc)
+                            thrown, interrupted = interrupted, None
+                            item = await self._iterator.athrow(thrown)  # type: ignore[attr-defined]
+                        self._phase = delivering
+                        frame = encode(item)
+                        size = len(frame)
+                        if self._undeliverable or writer.sending_since is not None:
+                            if not await self._gets_turn():
+                                break
+                            frame = writer.after_opening(frame)
+                        # What writer.write() does, in place: the calls would be a tenth of what an event takes.
+                        writer.sending_since = writer.last_write = now = time()
+                        try:
+                            if put is None or not put(frame):
+                                await send({"type": "http.response.body", "body": frame, "more_body": True})
+                            writer.bytes_sent += size
+                        except Exception as exc:  # noqa: BLE001 - told to on_gone
+                            writer.on_gone(exc)
+                        finally:
+                            if writer.next is None:
+                                writer.sending_since = None
+                            else:
+                                writer.end()
+                        produced += 1
+                        self.produced = produced
+                        if on_sent is not None:
+                            on_sent(size)
+                        if now >= check_at or not produced & MOST_EVENTS:
+                            check_at, send, put = now + LONGEST_TURN, writer.send, writer.shortcut
+                            await self._let_others_run(now)
+                        # Or a stream that waits would hold what it sent last.
+                        del item, frame
+                except BaseException as exc:  # noqa: BLE001 - sorted out by what it holds
+                    if self._is_the_iterators(exc):
+                        # It is raised at the yield, as it would be where the iterator waits.
+                        interrupted = exc
+                        continue
+                    self._note(exc)
+                break
             await self._end()
 
     def stop(self) -> None:
@@ -154,6 +165,12 @@ class Producer:
     def cut(self) -> None:
         """Cancel whatever still runs, for good."""
         self._shelter.cut()
+
+    def _is_the_iterators(self, error: BaseException) -> bool:
+        """Tell whether a cancellation met a delivery that is of a timeout held open across the ``yield``."""
+        wanted = self._stopping or self._undeliverable
+        cancelled = self._phase is Phase.DELIVERING and isinstance(error, self._loop.cancelled)
+        return cancelled and not wanted and hasattr(self._iterator, "athrow")
 
     async def _let_others_run(self, now: float) -> None:
         """Wait for a turn of the event loop, unless that has turned since this was called before."""

@@ -461,3 +461,45 @@ async def test_what_is_yielded_after_an_interruption_is_not_sent() -> None:
         gone.set()
     assert sent == 2
     assert anyio.current_time() - started < 50
+
+
+class Held(Noting):
+    """Sends for ten seconds, however fast its client reads."""
+
+    async def events(self, request: Request) -> AsyncIterator[Any]:
+        yield "first"
+        with anyio.move_on_after(10):
+            while True:
+                yield "x" * 100_000
+        yield "the rest"
+
+
+class Strict(Noting):
+    """Has failed if it is not done in ten seconds."""
+
+    async def events(self, request: Request) -> AsyncIterator[Any]:
+        yield "first"
+        with anyio.fail_after(10):
+            while True:
+                yield "x" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "last", "reason"),
+    [(Held, "message", CloseReason.FINISHED), (Strict, "stream-error", CloseReason.ERROR)],
+)
+async def test_a_timeout_that_is_held_open_across_a_yield_passes_while_a_client_stalls(
+    endpoint: type[Noting], last: str, reason: CloseReason
+) -> None:
+    """It is raised at the ``yield``: the code behind its block runs, and its error is told, as if the client read."""
+    endpoint.notes.clear()
+    async with serve(endpoint) as client, client.stream("/") as stream:
+        await stream.expect("first")
+        stream.stall()
+        await anyio.sleep(20)
+        stream.resume()
+        while not (event := await stream.next_event()).data.startswith(("the rest", "{")):
+            assert event.data == "x" * 100_000
+        assert event.event == last
+        assert await stream.closed() is Ending.FINISHED
+    assert endpoint.notes == ["connected", reason]
