@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import Context
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -104,8 +105,11 @@ class EventLoop(ABC):
         """Return the loop's monotonic clock in seconds."""
 
     @abstractmethod
-    def call_at(self, when: float, callback: Callable[[], object]) -> Alarm:
-        """Call ``callback`` in the loop's thread at ``when`` on the loop's clock."""
+    def call_at(self, when: float, callback: Callable[[], object], context: Context | None = None) -> Alarm:
+        """Call ``callback`` in the loop's thread at ``when`` on the loop's clock.
+
+        :param context: what it runs in, if it is to see context variables.
+        """
 
     @abstractmethod
     def call_soon(self, callback: Callable[[], object]) -> None:

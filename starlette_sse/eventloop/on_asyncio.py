@@ -211,8 +211,8 @@ class AsyncioEventLoop(EventLoop):
     def time(self) -> float:  # pragma: no cover - replaced by the loop's own method
         return self._loop.time()
 
-    def call_at(self, when: float, callback: Callable[[], object]) -> Alarm:
-        return self._loop.call_at(when, callback)
+    def call_at(self, when: float, callback: Callable[[], object], context: Context | None = None) -> Alarm:
+        return self._loop.call_at(when, callback, context=self._context if context is None else context)
 
     def call_soon(self, callback: Callable[[], object]) -> None:
         self._loop.call_soon(callback, context=self._context)

@@ -6,6 +6,8 @@ import heapq
 import itertools
 import sys
 from collections.abc import Callable, Coroutine
+from contextvars import Context
+from functools import partial
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -165,8 +167,8 @@ class TrioEventLoop(EventLoop):
     def time(self) -> float:  # pragma: no cover - replaced by the clock's own method
         return trio.current_time()
 
-    def call_at(self, when: float, callback: Callable[[], object]) -> Alarm:
-        alarm = TrioAlarm(self, callback)
+    def call_at(self, when: float, callback: Callable[[], object], context: Context | None = None) -> Alarm:
+        alarm = TrioAlarm(self, callback if context is None else partial(context.run, callback))
         heapq.heappush(self._alarms, (when, next(self._count), alarm))
         self._live += 1
         if self._earlier is None:

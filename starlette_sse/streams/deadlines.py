@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
+from contextvars import copy_context
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Literal
@@ -65,6 +66,7 @@ class Deadlines:
         "_settings",
         "_stopped",
         "_writer",
+        "context",
         "on_due",
     )
 
@@ -76,6 +78,8 @@ class Deadlines:
         self._writer = writer
         self.on_due = on_due
         self._alarm: Alarm | None = None
+        #: The request's, for what runs outside of its task, whoever has let it.
+        self.context = copy_context()
         self._last_ping = loop.time()
         self._head_start = 0.0
         self._expires_at = math.inf
@@ -131,7 +135,7 @@ class Deadlines:
         self._cancel_alarm()
         due = self._next_due(self._loop.time())
         if due < math.inf:
-            self._alarm = self._loop.call_at(due, self._ring)
+            self._alarm = self._loop.call_at(due, self._ring, self.context)
 
     def _next_due(self, now: float) -> float:
         due = min(self._expires_at, self._authorize_at, self._give_up_at)

@@ -324,7 +324,7 @@ class Stream:
             if self._reason is None and writer.sending_since is None and (frame := source.take()):
                 done = writer.send_now(frame)
                 if self._watched:
-                    self._tell_sent(len(frame))
+                    self._deadlines.context.run(self._tell_sent, len(frame))
         finally:
             # The task meets what was raised here as well, and ends the stream for it.
             if not (done and source.idle):

@@ -317,7 +317,7 @@ async def test_streams_that_have_ended_are_freed_without_the_collector(endpoint:
     assert found == []
 
 
-async def test_who_watches_a_stream_does_not_see_its_publishers_context() -> None:
+async def test_who_watches_a_stream_sees_its_own_context_and_no_publishers() -> None:
     """What one request has bound for its log is not bound for a stream that it publishes to."""
     bound: ContextVar[str] = ContextVar("bound", default="nothing")
     seen = []
@@ -331,6 +331,9 @@ async def test_who_watches_a_stream_does_not_see_its_publishers_context() -> Non
         channels = ("news",)
         observers = (Watch(),)
 
+        async def on_connect(self, request: Request) -> None:
+            bound.set("the stream's")
+
     async def publish() -> None:
         bound.set("the publisher's")
         await News.broker.publish("news", "x")
@@ -338,4 +341,4 @@ async def test_who_watches_a_stream_does_not_see_its_publishers_context() -> Non
     async with serving(News, "httptools") as port, Reader(port) as reader:
         await asyncio.create_task(publish())
         await reader.read(1)
-    assert seen == ["nothing"]
+    assert seen == ["the stream's"]
