@@ -8,7 +8,6 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextvars import ContextVar
 from typing import Any
 
 import anyio
@@ -65,38 +64,6 @@ async def test_the_farewell_is_the_last_event() -> None:
         client.drain()
         await stream.expect({"event": "farewell", "data": "bye"})
         assert await stream.closed() is Ending.FINISHED
-
-
-@pytest.mark.anyio
-async def test_pings_run_in_their_requests_context() -> None:
-    """Also when somebody else has begun the drain, whose variables are none of this client's business."""
-    tenant: ContextVar[str] = ContextVar("tenant", default="nobody")
-    seen: list[str] = []
-
-    class Patient(Noting):
-        drain_policy = "finish"
-        drain_grace = 100.0
-        ping_interval = 10.0
-
-        async def on_connect(self, request: Request) -> None:
-            tenant.set("mine")
-
-        async def events(self, request: Request) -> AsyncIterator[Any]:
-            yield "first"
-            await anyio.sleep(50)
-            yield "last"
-
-        def ping_message(self, request: Request) -> ServerSentEvent:
-            seen.append(tenant.get())
-            return ServerSentEvent(comment="ping")
-
-    async with serve(Patient) as client, client.stream("/") as stream:
-        await stream.expect("first")
-        tenant.set("the admin's")
-        client.drain()
-        await stream.expect("last")
-    assert set(seen) == {"mine"}
-    assert len(seen) >= 3
 
 
 @pytest.mark.anyio

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 
+import starlette_sse
 from starlette_sse import Broker, ChannelEndpoint, CloseReason, ServerSentEvent, SSEEndpoint
 from starlette_sse.observers import Observer
 from starlette_sse.streams import Stream
@@ -201,3 +203,25 @@ async def test_a_ping_that_was_slow_to_leave_is_finished_by_the_task(
         await reader.read(3)
     assert sent_now[:2] == [True, False]
     assert [reason for reason, _ in counting.closed_as] == [CloseReason.CLIENT_GONE]
+
+
+async def test_a_ping_runs_in_its_requests_context(protocol: str) -> None:
+    """Also when somebody else has begun a drain, whose variables are none of this client's business."""
+    tenant: ContextVar[str] = ContextVar("tenant", default="nobody")
+
+    class Patient(Silent):
+        drain_policy = "finish"
+        drain_grace = 30.0
+
+        async def on_connect(self, request: Request) -> None:
+            tenant.set("mine")
+
+        def ping_message(self, request: Request) -> ServerSentEvent:
+            return ServerSentEvent(tenant.get())
+
+    async with serving(Patient, protocol) as port, Reader(port) as reader:
+        await reader.read(1)
+        tenant.set("the admin's")
+        starlette_sse.drain()
+        await reader.read(5)
+        assert set(reader.events) == {"mine"}
