@@ -50,15 +50,7 @@ def passable_exchange(send: MethodType) -> Exchange | None:
     and keeps up, and for a part of the body that is not empty.
     """
     exchange: Any = send.__self__
-    own = is_own(send.__func__, type(exchange).__module__)
-    return exchange if own and in_chunks(exchange) and only_writes_chunks(send.__func__) else None
-
-
-def is_own(function: Any, module: str) -> bool:
-    """Tell whether a function is the one of its module; what takes its place to see what is sent must see it."""
-    names = getattr(function, "__globals__", {})
-    code = getattr(function, "__code__", None)
-    return names.get("__name__") == module and getattr(code, "co_filename", None) == names.get("__file__")
+    return exchange if in_chunks(exchange) and only_writes_chunks(send.__func__) else None
 
 
 def in_chunks(exchange: Any) -> bool:

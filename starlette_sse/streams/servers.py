@@ -37,7 +37,17 @@ def is_uvicorns(function: Receive | Send) -> bool:
     It needs no task to be awaited in. Behind a middleware that wraps it, it may be anything.
     """
     # A proxy around it, as tracing makes them, passes for an instance of the same class.
-    return type(function) is MethodType and type(function.__self__).__module__.startswith("uvicorn.protocols.http.")
+    if type(function) is not MethodType:
+        return False
+    module = type(function.__self__).__module__
+    return module.startswith("uvicorn.protocols.http.") and is_own(function.__func__, module)
+
+
+def is_own(function: Any, module: str) -> bool:
+    """Tell whether a function is the one of its module; what takes its place to see what is sent must see it."""
+    names = getattr(function, "__globals__", {})
+    code = getattr(function, "__code__", None)
+    return names.get("__name__") == module and getattr(code, "co_filename", None) == names.get("__file__")
 
 
 def plain_send(send: Send) -> MethodType | None:

@@ -7,6 +7,7 @@ for the client to go, and a :class:`~starlette_sse.streams.producers.Producer` r
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextvars import copy_context
 from functools import partial
@@ -38,6 +39,9 @@ ABRUPT = frozenset({CloseReason.CLIENT_GONE, CloseReason.SEND_TIMEOUT, CloseReas
 
 #: The events ended by themselves: what was sent of them may still be on its way to a slow client.
 UNHURRIED = frozenset({CloseReason.FINISHED, CloseReason.ERROR})
+
+#: The app lets the client read no more.
+REVOKED = frozenset({CloseReason.UNAUTHORIZED, CloseReason.CLOSED})
 
 #: In an event loop: whether somebody was told that a stream has got a body.
 BODY_TOLD = "starlette_sse_body_told"
@@ -75,6 +79,7 @@ class Stream:
         "_settings",
         "_source",
         "_stalled",
+        "_stale",
         "_start_authorizing",
         "_told",
         "_unanswered",
@@ -116,7 +121,7 @@ class Stream:
         self._companion: Alarm | None = None
         self._authorizing: Alarm | None = None
         self._start_authorizing: Callable[[], Alarm] | None = None
-        self._opened = self._ping_due = self._stalled = self._told = self._cut = self._hurried = False
+        self._opened = self._ping_due = self._stalled = self._told = self._cut = self._hurried = self._stale = False
         self._unanswered = False
         self._goodbye: anyio.CancelScope | None = None
         self._reason: CloseReason | None = None
@@ -164,6 +169,8 @@ class Stream:
             return
         self._reason = reason
         self._error = error
+        # What a replay or a snapshot still brings is not for who may not read any more.
+        self._stale = reason in REVOKED and not self._source.resting
         if reason in ABRUPT:
             self._hurry_up()
         else:
@@ -234,6 +241,8 @@ class Stream:
                                 frame = await self._source.pull()
                             except SlowReaderError as exc:
                                 self.end(CloseReason.SLOW_READER, exc)
+                                break
+                            if self._stale:
                                 break
                             await self._pass_on(frame)
                             del frame
@@ -484,6 +493,8 @@ class Stream:
             self._stalled = await steps.take_in(self._goodbye, "the last frame", self._say_goodbye)
         if self._stalled or reason is CloseReason.SEND_TIMEOUT:
             abort_connection(self._receive)
+            # Uvicorn hears of it in the loop's next turn, and logs the app's end before as an error.
+            await steps.take("the connection's end", self._loop.checkpoint, math.inf)
         answered = not self._opened and isinstance(self._error, HTTPException)
         if reason is CloseReason.ERROR and self._error is not None and not answered:
             self._report(self._error, self._failed_during, propagates=not self._told)

@@ -13,10 +13,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.routing import Route
 
+import starlette_sse
 from starlette_sse import Broker, ChannelEndpoint, CloseReason, SSEEndpoint, lifespan
 from starlette_sse.observers import Observer
 from starlette_sse.streams import Stream
-from starlette_sse.testing import CapturedLogs, Ending, SSETestClient, capture_logs
+from starlette_sse.testing import CapturedLogs, Ending, SSETestClient, StreamEndedError, capture_logs
 
 pytestmark = pytest.mark.anyio
 
@@ -360,3 +361,30 @@ async def test_an_answer_that_is_there_at_once_counts(monkeypatch: pytest.Monkey
     async with serve(Ticks) as client, client.stream(f"/?token={TOKEN}") as stream:
         await stream.expect(*["tick"] * 35)
     assert [reason for _, reason in Ticks.ends] == [CloseReason.CLIENT_GONE]
+
+
+@pytest.mark.parametrize("way", ["authorize", "close"])
+async def test_a_snapshot_that_comes_too_late_is_not_sent(way: str) -> None:
+    """What was read after the right was lost is for nobody; the client comes back without it, if it may."""
+
+    class Secrets(Guarded, ChannelEndpoint):
+        valid, ends, rooms = {TOKEN}, [], []
+        broker = Broker(observers=())
+        channels = ("secret",)
+
+        async def snapshot(self, request: Request) -> str:
+            await anyio.sleep(INTERVAL + 2)
+            return "secret"
+
+    async with serve(Secrets) as client, client.stream(f"/?token={TOKEN}") as stream:
+        if way == "authorize":
+            Secrets.valid = set()
+            assert (await stream.next_event()).event == "stream-error"
+        else:
+            await anyio.sleep(INTERVAL)
+            starlette_sse.close(endpoint=Secrets)
+        with pytest.raises(StreamEndedError, match="finished"):
+            await stream.next_event()
+    assert [reason for _, reason in Secrets.ends] == [
+        CloseReason.UNAUTHORIZED if way == "authorize" else CloseReason.CLOSED
+    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 from collections.abc import AsyncIterator, Iterator
 from contextvars import ContextVar
 from typing import Any, ClassVar
@@ -14,6 +15,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from starlette_sse import Broker, ChannelEndpoint, CloseReason, SSEEndpoint, Subscription
 from starlette_sse.observers import Observer, StreamFacts
@@ -315,6 +317,47 @@ async def test_streams_that_have_ended_are_freed_without_the_collector(endpoint:
         finally:
             gc.enable()
     assert found == []
+
+
+@pytest.mark.parametrize("name", ["send", "receive"])
+@pytest.mark.parametrize("endpoint", [Ticking, Channelled])
+async def test_what_watches_a_server_from_inside_may_need_a_task(
+    endpoint: type[SSEEndpoint], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As tracing does it: neither may be driven by callbacks then."""
+    original = getattr(RequestResponseCycle, name)
+
+    async def traced(self: Any, *message: Any) -> Any:
+        async with asyncio.timeout(60):
+            await asyncio.sleep(0)
+            return await original(self, *message)
+
+    monkeypatch.setattr(RequestResponseCycle, name, traced)
+    async with serving(endpoint, "httptools") as port, Reader(port) as reader:
+        async with asyncio.timeout(20):
+            for number in range(3):
+                await Channelled.broker.publish("news", "x")
+                await reader.read(number + 1)
+
+
+async def test_a_client_that_stalls_is_no_error_of_the_app(caplog: pytest.LogCaptureFixture) -> None:
+    """Uvicorn would log one if the app ended before it has heard that the connection is aborted."""
+
+    class Stalled(Endless):
+        send_timeout = 0.3
+
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            while True:
+                yield "x" * 100_000
+
+    for protocol in ("httptools", "h11"):
+        Stalled.reasons.clear()
+        async with serving(Stalled, protocol) as port, Reader(port, receive_buffer=4096):
+            # It passes nothing on to the root's handlers.
+            logging.getLogger("uvicorn.error").addHandler(caplog.handler)
+            await until(lambda: Stalled.reasons)
+            await until(lambda port=port: not connections_of(port))
+    assert caplog.messages == []
 
 
 async def test_who_watches_a_stream_sees_its_own_context_and_no_publishers() -> None:
