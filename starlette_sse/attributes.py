@@ -17,6 +17,7 @@ __all__ = [
     "check_milliseconds",
     "check_rate",
     "check_seconds",
+    "is_latin_1",
 ]
 
 
@@ -75,7 +76,7 @@ def check_headers(name: str, value: Any) -> None:
         raise ConfigurationError(f"{name} must map header names to values; not {value!r}")
     for key, text in value.items():
         for part in (key, text):
-            if not isinstance(part, str) or not part.isprintable() or not _is_latin_1(part):
+            if not isinstance(part, str) or not part.isprintable() or not is_latin_1(part):
                 raise ConfigurationError(f"{name} must map one-line Latin-1 text to the same; not {key!r}: {text!r}")
         if key.lower() in {"content-length", "transfer-encoding"}:
             raise ConfigurationError(f"{name} must not hold {key}: a stream has no length, and its server frames it")
@@ -83,5 +84,6 @@ def check_headers(name: str, value: Any) -> None:
             raise ConfigurationError(f"{name} must not make {key} {text!r}: clients take nothing but text/event-stream")
 
 
-def _is_latin_1(text: str) -> bool:
-    return all(ord(char) < 256 for char in text)
+def is_latin_1(text: Any) -> bool:
+    """Tell whether it is text that a header can carry."""
+    return isinstance(text, str) and (text.isascii() or all(ord(char) < 256 for char in text))
