@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from starlette_sse.exceptions import ConfigurationError
@@ -17,7 +18,11 @@ __all__ = [
     "check_milliseconds",
     "check_rate",
     "check_seconds",
+    "is_latin_1",
 ]
+
+#: What methods and names of headers are made of (RFC 9110, 5.6.2).
+TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 def check_seconds(name: str, value: Any, *, optional: bool = True) -> None:
@@ -62,8 +67,9 @@ def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
 
 def check_methods(name: str, value: Any) -> None:
     """Check the HTTP methods that open a stream."""
-    words = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else ()
-    if not words or not all(isinstance(word, str) and word.isupper() for word in words):
+    # Not an iterator, which is used up by the first look.
+    words = tuple(value) if isinstance(value, Collection) and not isinstance(value, str) else ()
+    if not words or not all(isinstance(word, str) and word.isupper() and TOKEN.fullmatch(word) for word in words):
         raise ConfigurationError(f'{name} must be upper-case HTTP methods such as ("GET", "POST"); not {value!r}')
     if "HEAD" in words:
         raise ConfigurationError(f"{name} must not hold HEAD: it is answered by itself, without a body")
@@ -75,13 +81,16 @@ def check_headers(name: str, value: Any) -> None:
         raise ConfigurationError(f"{name} must map header names to values; not {value!r}")
     for key, text in value.items():
         for part in (key, text):
-            if not isinstance(part, str) or not part.isprintable() or not _is_latin_1(part):
+            if not isinstance(part, str) or not part.isprintable() or not is_latin_1(part):
                 raise ConfigurationError(f"{name} must map one-line Latin-1 text to the same; not {key!r}: {text!r}")
+        if not TOKEN.fullmatch(key):
+            raise ConfigurationError(f"{name} must not hold {key!r}: a header's name has letters, digits and hyphens")
         if key.lower() in {"content-length", "transfer-encoding"}:
             raise ConfigurationError(f"{name} must not hold {key}: a stream has no length, and its server frames it")
         if key.lower() == "content-type" and not text.lower().startswith("text/event-stream"):
             raise ConfigurationError(f"{name} must not make {key} {text!r}: clients take nothing but text/event-stream")
 
 
-def _is_latin_1(text: str) -> bool:
-    return all(ord(char) < 256 for char in text)
+def is_latin_1(text: Any) -> bool:
+    """Tell whether it is text that a header can carry."""
+    return isinstance(text, str) and (text.isascii() or all(ord(char) < 256 for char in text))

@@ -36,8 +36,9 @@ class ChannelEndpoint(SSEEndpoint):
     on_lag: Literal["disconnect", "reset", "latest"] = "disconnect"
     """What happens to a client that is slower than the broker's retention.
 
-    ``"disconnect"``: its stream ends, and it comes back and resumes by its last id. ``"reset"``: it is told by a
-    ``stream-reset`` and goes on. ``"latest"``: it gets the newest event of each ``key`` instead of all of them.
+    ``"disconnect"``: its stream ends. What it missed is gone, so when it comes back it is told by a ``stream-reset``,
+    and gets the snapshot. ``"reset"``: it is told at once, gets the snapshot and goes on. ``"latest"``: it gets the
+    newest event of each ``key`` instead of all of them.
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

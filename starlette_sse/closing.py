@@ -11,7 +11,7 @@ from typing import Any
 from starlette_sse.broker import Broker
 from starlette_sse.decoding import MessageEvent
 from starlette_sse.events import ServerSentEvent
-from starlette_sse.following import following
+from starlette_sse.following import check_broker, following
 from starlette_sse.registry import ANY, Selection, end
 from starlette_sse.streams import Stream
 
@@ -57,9 +57,10 @@ async def close_everywhere(
     cannot reach the broker follows it as soon as it can, unless the log has lost it by then: what *must* end, such as
     the stream of a client that is not allowed any more, needs the endpoint's ``authorize_interval`` besides.
 
-    :raises ConfigurationError: a criterion is None, or ``endpoint`` is no class.
+    :raises ConfigurationError: a criterion is None, or ``endpoint`` is no class, or ``broker`` no broker.
     :raises BrokerUnavailableError: the broker's backend is away.
     """
+    check_broker(broker)
     selection = Selection(client_key=client_key, endpoint=endpoint, connection_id=connection_id)
     await broker.publish(CHANNEL, ServerSentEvent(Order.of(selection).criteria, event=ORDER))
 
@@ -70,6 +71,8 @@ async def follow_closes(broker: Broker) -> AsyncIterator[None]:
 
     async with broker, follow_closes(broker), starlette_sse.lifespan(app) as state:
         yield state
+
+    :raises ConfigurationError: ``broker`` is no broker.
     """
     async with following(broker, CHANNEL, obey):
         yield

@@ -22,7 +22,7 @@ from starlette_sse.draining import domain_of
 from starlette_sse.error_events import error_event
 from starlette_sse.events import ServerSentEvent
 from starlette_sse.exceptions import ConfigurationError
-from starlette_sse.observers import CloseReason, Observer, StructlogObserver
+from starlette_sse.observers import CloseReason, Observer, StructlogObserver, printable
 from starlette_sse.streams import FrameSource
 from starlette_sse.visits import Visit
 
@@ -189,7 +189,9 @@ class SSEEndpoint(HTTPEndpoint):
         """A structlog logger that is bound to this stream."""
         logger: Any = structlog.get_logger("starlette_sse")
         return logger.bind(
-            connection_id=self.connection_id, endpoint=type(self).__qualname__, path=self.scope.get("path", "")
+            connection_id=self.connection_id,
+            endpoint=type(self).__qualname__,
+            path=printable(self.scope.get("path", "")),
         )
 
     @cached_property

@@ -176,6 +176,10 @@ class ServerSentEvent:
 
     __replace__ = replace
 
+    def __getstate__(self) -> object:
+        # Slots are pickled by protocols 0 and 1 only if this is defined.
+        return super().__getstate__()
+
     def __eq__(self, other: object) -> bool:
         return parameters(self) == parameters(other) if isinstance(other, ServerSentEvent) else NotImplemented
 
@@ -284,11 +288,29 @@ def json_text(event: ServerSentEvent, value: Any) -> str:
         )
     try:
         text = event.dumps(value)
-        return text if isinstance(text, str) else str(text, "utf-8")
     except (TypeError, ValueError, RecursionError) as exc:
+        check_dumps(event, value)
         raise InvalidEventError(
             f"data of type {type(value).__name__} cannot become JSON: {remedy(event, value, exc)}"
         ) from exc
+    try:
+        return text if isinstance(text, str) else str(text, "utf-8")
+    except (TypeError, UnicodeDecodeError) as exc:
+        raise InvalidEventError(
+            f"{type(event).__qualname__}.dumps must return a str, or bytes in UTF-8; not {type(text).__name__}: {exc}"
+        ) from exc
+
+
+def check_dumps(event: ServerSentEvent, value: Any) -> None:
+    """Check that a class's ``dumps`` can be called with data."""
+    try:
+        inspect.signature(event.dumps).bind(value)
+    except ValueError:
+        return  # what is written in C may not tell its parameters
+    except TypeError as exc:
+        raise InvalidEventError(
+            f"{type(event).__qualname__}.dumps must take the value alone: {exc}; is its @staticmethod missing?"
+        ) from None
 
 
 def remedy(event: ServerSentEvent, value: Any, error: Exception) -> str:

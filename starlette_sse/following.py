@@ -11,9 +11,9 @@ import anyio
 from starlette_sse.broker import Broker
 from starlette_sse.decoding import EventDecoder, MessageEvent
 from starlette_sse.eventloop import current_event_loop
-from starlette_sse.exceptions import BrokerClosedError, BrokerUnavailableError
+from starlette_sse.exceptions import BrokerClosedError, BrokerUnavailableError, ConfigurationError
 
-__all__ = ["following"]
+__all__ = ["check_broker", "following"]
 
 #: Seconds between attempts to listen while the broker's backend is away.
 PAUSE = 1.0
@@ -27,6 +27,7 @@ async def following(
     *companions: Callable[[], Coroutine[Any, Any, None]],
 ) -> AsyncIterator[None]:
     """Call ``heed`` with each event of ``channel``, those of this process included, and run ``companions``."""
+    check_broker(broker)
     async with current_event_loop().task_group() as tasks:
         listening = anyio.Event()
         tasks.start_soon(follow, broker, channel, heed, listening, name=f"following {channel}")
@@ -35,6 +36,12 @@ async def following(
             tasks.start_soon(companion, name=f"speaking in {channel}")
         yield
         tasks.cancel()
+
+
+def check_broker(value: object) -> None:
+    """Check what the processes share."""
+    if not isinstance(value, Broker):
+        raise ConfigurationError(f"broker must be a Broker, not {value!r:.200}")
 
 
 async def follow(broker: Broker, channel: str, heed: Callable[[MessageEvent], None], listening: anyio.Event) -> None:

@@ -17,7 +17,7 @@ import anyio
 import anyio.to_thread
 from starlette.responses import Response
 
-from starlette_sse.eventloop import current_event_loop
+from starlette_sse.eventloop import current_event_loop, running_event_loop
 from starlette_sse.exceptions import ConfigurationError
 
 __all__ = [
@@ -171,7 +171,14 @@ class ThreadedIterator(AsyncIterator[Any]):
 
 
 def threads_of_iterators() -> anyio.CapacityLimiter:
-    """Return what limits the steps of sync iterators in this event loop; its ``total_tokens`` may be set."""
+    """Return what limits the steps of sync iterators in this event loop; its ``total_tokens`` may be set.
+
+    :raises ConfigurationError: no event loop runs in this thread.
+    """
+    if running_event_loop() is None:
+        raise ConfigurationError(
+            "each event loop has its own threads of iterators, and none runs here; call this in the app's lifespan"
+        )
     limiter: anyio.CapacityLimiter = limiters()[0]
     return limiter
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
+from urllib.parse import quote
 
 import structlog
 
@@ -26,6 +27,7 @@ __all__ = [
     "StructlogObserver",
     "check_observers",
     "listening",
+    "printable",
     "tell",
 ]
 
@@ -139,19 +141,25 @@ class StructlogObserver(Observer):
     def __init__(self, logger_name: str = "starlette_sse") -> None:
         self._log: Any = structlog.get_logger(logger_name)
 
+    @property
+    def _bound(self) -> Any:
+        logger = self._log.bind()
+        # The methods of structlog's AsyncBoundLogger have to be awaited; this is its half for those who cannot.
+        return getattr(logger, "sync_bl", logger)
+
     def opened(self, stream: StreamFacts) -> None:
-        self._log.info("stream.opened", **_identity(stream))
+        self._bound.info("stream.opened", **_identity(stream))
 
     def rejected(self, endpoint: str, path: str, reason: str) -> None:
-        self._log.warning("stream.rejected", endpoint=endpoint, path=path, reason=reason)
+        self._bound.warning("stream.rejected", endpoint=endpoint, path=printable(path), reason=reason)
 
     def failed(self, stream: StreamFacts, error: BaseException, *, during: str, propagates: bool) -> None:
         # A propagating error is logged with its traceback by the server; the log has it once.
         details = {} if propagates else _traceback(error)
-        self._log.error("stream.failed", during=during, error=repr(error), **_identity(stream), **details)
+        self._bound.error("stream.failed", during=during, error=repr(error), **_identity(stream), **details)
 
     def closed(self, stream: StreamFacts, reason: CloseReason, error: BaseException | None) -> None:
-        self._log.info(
+        self._bound.info(
             "stream.closed",
             reason=reason.value,
             duration=round(stream.duration, 6),
@@ -161,16 +169,16 @@ class StructlogObserver(Observer):
         )
 
     def lagged(self, channels: Sequence[str], policy: str) -> None:
-        self._log.warning("subscription.lagged", channels=list(channels), policy=policy)
+        self._bound.warning("subscription.lagged", channels=list(channels), policy=policy)
 
     def reset(self, channels: Sequence[str], reason: str) -> None:
-        self._log.info("subscription.reset", channels=list(channels), reason=reason)
+        self._bound.info("subscription.reset", channels=list(channels), reason=reason)
 
     def backend_lost(self, error: BaseException) -> None:
-        self._log.error("broker.lost", error=repr(error))
+        self._bound.error("broker.lost", error=repr(error))
 
     def backend_back(self, outage: float) -> None:
-        self._log.info("broker.recovered", outage=round(outage, 3))
+        self._bound.info("broker.recovered", outage=round(outage, 3))
 
 
 def tell(observers: Sequence[Observer], happening: str, *facts: Any, **details: Any) -> None:
@@ -194,9 +202,14 @@ def check_observers(name: str, value: Any) -> None:
         raise ConfigurationError(f"{name} must be a sequence of Observer instances; not {value!r:.200}")
 
 
+def printable(path: str) -> str:
+    """Return a path as it may be logged: percent-encoded if any of it could forge a line or steer a terminal."""
+    return path if path.isprintable() else quote(path, errors="replace")
+
+
 def _identity(stream: StreamFacts) -> dict[str, str]:
     identity = stream.identity
-    return {"connection_id": identity.connection_id, "endpoint": identity.endpoint, "path": identity.path}
+    return {"connection_id": identity.connection_id, "endpoint": identity.endpoint, "path": printable(identity.path)}
 
 
 def _traceback(error: BaseException) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from starlette_sse.endpoints import SSEEndpoint
 from starlette_sse.eventloop import EventLoop, current_event_loop
 from starlette_sse.events import ServerSentEvent
 from starlette_sse.exceptions import BrokerClosedError, BrokerUnavailableError, ConfigurationError, InvalidEventError
-from starlette_sse.following import following
+from starlette_sse.following import check_broker, following
 from starlette_sse.limits import StreamLimit
 
 __all__ = ["count_together"]
@@ -54,11 +54,13 @@ async def count_together(broker: Broker, *endpoints: type[SSEEndpoint], interval
     there are is told, and each process counts its clients by itself.
 
     :param interval: seconds between words of a process in which nothing changes.
-    :raises ConfigurationError: a class has no limit, or the interval cannot work.
+    :raises ConfigurationError: a class has no limit or is no endpoint's, or the broker or the interval cannot work.
     """
+    check_broker(broker)
     check_seconds("interval", interval, optional=False)
     async with AsyncExitStack() as stack:
         for endpoint in endpoints:
+            check_endpoint(endpoint)
             limit = endpoint._sse_configuration.limit  # noqa: SLF001 - the limit is no part of what users see
             if limit is None:
                 raise ConfigurationError(f"{endpoint.__qualname__} has no limit; set max_connections or the like")
@@ -67,6 +69,12 @@ async def count_together(broker: Broker, *endpoints: type[SSEEndpoint], interval
             presence = Presence(broker, channel, limit, interval, per_client=per_client)
             await stack.enter_async_context(presence.shared())
         yield
+
+
+def check_endpoint(value: object) -> None:
+    """Check what has limits."""
+    if not (isinstance(value, type) and issubclass(value, SSEEndpoint)):
+        raise ConfigurationError(f"what is counted together must be subclasses of SSEEndpoint, not {value!r:.200}")
 
 
 @dataclass(frozen=True, slots=True)

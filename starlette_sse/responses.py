@@ -17,6 +17,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
+from starlette_sse.attributes import is_latin_1
 from starlette_sse.draining import domain_of
 from starlette_sse.events import ServerSentEvent, as_frame, frame_encoder
 from starlette_sse.exceptions import ConfigurationError, SendTimeoutError
@@ -50,7 +51,7 @@ class EventSourceResponse(Response):
     :param shutdown_grace_period: seconds that it then has to end by itself.
     :param cleanup_timeout: seconds for the content's ``finally``, and then for the close handler; None: any time.
     :raises ConfigurationError: a parameter cannot work; it is a :exc:`ValueError`.
-    :raises TypeError: ``ping`` is not a number, or a callable cannot be called.
+    :raises TypeError: a time is not a number, or a callable cannot be called.
 
     Awaiting the response raises what ended the stream, bare: what ``content``, ``data_sender_callable`` or
     ``ping_message_factory`` raised, or :exc:`SendTimeoutError`. If ``content`` raises before it waits for anything,
@@ -94,13 +95,15 @@ class EventSourceResponse(Response):
             check_number("send_timeout", send_timeout)
             if not send_timeout > 0:
                 raise ConfigurationError(f"send_timeout must be > 0 seconds, or None for any time, not {send_timeout}")
-        if headers is not None and not isinstance(headers, Mapping):
-            raise ConfigurationError(f"headers must map names to values, or be None; not {headers!r:.200}")
+        check_headers(headers)
         check_callables(
             ping_message_factory=ping_message_factory,
             data_sender_callable=data_sender_callable,
             client_close_handler_callable=client_close_handler_callable,
         )
+        if is_kind(inspect.iscoroutinefunction, ping_message_factory):
+            raise ConfigurationError("ping_message_factory must be a plain function: a ping does not wait for anything")
+        check_event("shutdown_event", shutdown_event)
         self.body_iterator = as_async_iterable(content, "content")
         self.status_code = status_code
         self.media_type = self.media_type if media_type is None else media_type
@@ -108,7 +111,7 @@ class EventSourceResponse(Response):
         self.sep = sep or self.DEFAULT_SEPARATOR
         self.ping_interval = self.DEFAULT_PING_INTERVAL if ping is None else ping
         self.ping_message_factory = ping_message_factory
-        self.data_sender_callable = data_sender_callable
+        self.data_sender_callable = None if data_sender_callable is None else awaitable(data_sender_callable)
         self.send_timeout = send_timeout
         self.client_close_handler_callable = client_close_handler_callable
         self._shutdown_event = shutdown_event
@@ -267,10 +270,28 @@ def check_number(name: str, value: object) -> None:
         raise TypeError(f"{name} must be int or float, not {type(value).__name__}")
 
 
+def check_headers(headers: object) -> None:
+    """Check that headers can be encoded."""
+    if headers is None:
+        return
+    if not isinstance(headers, Mapping):
+        raise ConfigurationError(f"headers must map names to values, or be None; not {headers!r:.200}")
+    for name, value in headers.items():
+        if not (is_latin_1(name) and is_latin_1(value)):
+            raise ConfigurationError(f"headers must map Latin-1 text to the same; not {name!r}: {value!r:.200}")
+
+
+def check_event(name: str, value: object) -> None:
+    """Check what is to be set; other libraries have events too."""
+    if value is not None and (isinstance(value, type) or not hasattr(value, "set")):
+        raise ConfigurationError(f"{name} must be an anyio.Event(), or None; not {value!r:.200}")
+
+
 def check_callables(**given: object) -> None:
     """Refuse what could only fail once the stream is open.
 
-    :raises TypeError: one of those given cannot be called.
+    :raises ConfigurationError: calling one of those given would not run it.
+    :raises TypeError: one of them cannot be called.
     """
     for name, value in given.items():
         if inspect.iscoroutine(value):
@@ -278,6 +299,30 @@ def check_callables(**given: object) -> None:
             raise TypeError(f"{name} must be a function, not the coroutine that calling it gave; leave out the ()")
         if value is not None and not callable(value):
             raise TypeError(f"{name} must be a function, not {type(value).__name__}")
+        if is_kind(inspect.isasyncgenfunction, value) or is_kind(inspect.isgeneratorfunction, value):
+            raise ConfigurationError(f"{name} has a yield, so that calling it would not run it")
+
+
+def is_kind(kind: Callable[[object], bool], function: object) -> bool:
+    """Tell whether a function, or what makes an object callable, is of a kind."""
+    return kind(function) or kind(getattr(function, "__call__", None))  # noqa: B004 - any callable has it
+
+
+def awaitable(sender: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+    """Return ``sender`` if it is a coroutine function, or one that calls it: it may give a coroutine all the same."""
+    if is_kind(inspect.iscoroutinefunction, sender):
+        return sender
+
+    async def send() -> None:
+        sending: Any = sender()
+        if not inspect.isawaitable(sending):
+            raise ConfigurationError(
+                f"data_sender_callable must be a coroutine function, or return what can be awaited; {sender!r} "
+                f"returned {type(sending).__name__}"
+            )
+        await sending
+
+    return send
 
 
 def denying(send: Send) -> Send:

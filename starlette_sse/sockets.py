@@ -21,6 +21,11 @@ PROBES = 3
 #: What the kernels allow for the time before the first probe, in seconds.
 LONGEST_KEEPALIVE = 32767
 
+#: The kernel's unit of the time that bytes may stay unacknowledged, and the longest that fits, in seconds.
+SHORTEST_USER_TIMEOUT, LONGEST_USER_TIMEOUT = 0.001, 2147483
+
+LAST_PORT = 65535
+
 #: macOS has its own name for the time before the first probe.
 KEEPALIVE_IDLE = "TCP_KEEPIDLE" if hasattr(socket, "TCP_KEEPIDLE") else "TCP_KEEPALIVE"
 
@@ -45,13 +50,14 @@ def listening_socket(
     :param keepalive: seconds without traffic after which the peer is asked whether it is there, at least 1; from then
         on it is asked three times as often. A peer that is gone is noticed after twice the time or, if later, after
         ``user_timeout``. None: never.
-    :param user_timeout: seconds that sent bytes may stay unacknowledged, or the window of a peer that reads nothing
-        closed. None: as the system says, on Linux about 15 minutes; and then ``keepalive`` alone decides for idle
-        connections. Linux only.
+    :param user_timeout: seconds, at least 0.001, that sent bytes may stay unacknowledged, or the window of a peer that
+        reads nothing closed. None: as the system says, on Linux about 15 minutes; and then ``keepalive`` alone decides
+        for idle connections. Linux only.
     :param backlog: how many connections may wait to be accepted.
-    :raises ConfigurationError: a time cannot work, or this system cannot do it.
+    :raises ConfigurationError: the port or a time cannot work, or this system cannot do it.
     :raises OSError: the address cannot be listened on.
     """
+    check_port(port)
     check_times(keepalive, user_timeout)
     family, kind, protocol, _, address = socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -81,12 +87,21 @@ def keep_alive(listener: socket.socket, seconds: float) -> None:
     listener.setsockopt(tcp, socket.TCP_KEEPCNT, PROBES)
 
 
+def check_port(port: object) -> None:
+    """Check what would be cut to 16 bits."""
+    if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= LAST_PORT:
+        raise ConfigurationError(f"port must be 1 to {LAST_PORT}, or 0 for any that is free; not {port!r}")
+
+
 def check_times(keepalive: float | None, user_timeout: float | None) -> None:
     """Check what the kernel would only round or refuse without a reason."""
     check_seconds("keepalive", keepalive)
     check_seconds("user_timeout", user_timeout)
     if keepalive is not None and not 1 <= keepalive <= LONGEST_KEEPALIVE:
         raise ConfigurationError(f"keepalive must be 1 to {LONGEST_KEEPALIVE} seconds, or None; not {keepalive!r}")
+    if user_timeout is not None and not SHORTEST_USER_TIMEOUT <= user_timeout <= LONGEST_USER_TIMEOUT:
+        shortest, longest = SHORTEST_USER_TIMEOUT, LONGEST_USER_TIMEOUT
+        raise ConfigurationError(f"user_timeout must be {shortest} to {longest} seconds, or None; not {user_timeout!r}")
     if keepalive is not None and not hasattr(socket, KEEPALIVE_IDLE):
         raise ConfigurationError("this system cannot set the time of keep-alive; give keepalive=None")
     if user_timeout is not None and not hasattr(socket, "TCP_USER_TIMEOUT"):

@@ -254,8 +254,9 @@ class Broker:
             that events are missing after, or that is no id of this log, gives one reset: an event ``stream-reset``
             whose data is ``{"reason", "requested", "oldest", "newest"}``, and then what follows.
         :param on_lag: what happens to a reader that is slower than the broker's retention. ``"disconnect"``:
-            :exc:`~starlette_sse.SlowReaderError`. ``"reset"``: a reset, and it goes on. ``"latest"``: it gets the
-            newest event of each ``key`` instead of all of them.
+            :exc:`~starlette_sse.SlowReaderError`; what it missed is gone, so subscribing ``after`` its last id gives a
+            reset. ``"reset"``: a reset, and it goes on. ``"latest"``: it gets the newest event of each ``key`` instead
+            of all of them.
         :param snapshot: called with nothing when a reader starts without ``after``, and after each reset; returns, or
             is a coroutine function or async generator that gives, the events to send first. The position was taken
             before, so nothing is missed in between. Only :meth:`Subscription.pull` and iteration run it.

@@ -12,12 +12,13 @@ from anyio.lowlevel import checkpoint
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Scope
 
+from starlette_sse.eventloop import EventLoop, current_event_loop
 from starlette_sse.testing.domain import WatchedDomain
 from starlette_sse.testing.exceptions import ASGIProtocolError
 from starlette_sse.testing.request import RequestBody
 from starlette_sse.testing.wire import Chunk, Wire
 
-__all__ = ["Exchange", "Head"]
+__all__ = ["Exchange", "Head", "check_loop"]
 
 #: So many chunks sent after the client has gone, and the app is cancelled: on a virtual clock, an app that sends
 #: without a pause would never let the grace pass.
@@ -63,6 +64,7 @@ class Exchange:
         """Set by the response's start, and by the app's end."""
         self.ended = anyio.Event()
         """Set when the app has returned or raised."""
+        self._loop = current_event_loop()
         self._app = app
         self._scope = scope
         self._body = body
@@ -93,6 +95,7 @@ class Exchange:
 
     async def take(self) -> Chunk | None:
         """Return the next chunk of the body at the moment the app sends it, or None: no more will come."""
+        check_loop(self._loop)
         return self._ahead.popleft() if self._ahead else await self._take()
 
     async def run_out(self) -> None:
@@ -178,6 +181,15 @@ class Exchange:
         if self._ignored > MAX_IGNORED:
             self._cancel()
         await checkpoint()
+
+
+def check_loop(loop: EventLoop | None) -> None:
+    """Check that a test is in the event loop of its app; in another it would wait for ever."""
+    if current_event_loop() is not loop:
+        raise RuntimeError(
+            "the client was opened in another event loop, and the app runs there; open it in this one (with "
+            "pytest-asyncio: give fixtures and tests the same loop_scope)"
+        )
 
 
 def body_chunk(message: Mapping[str, Any]) -> Chunk:

@@ -11,10 +11,10 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Scope
 
 from starlette_sse.draining import STATE_KEY, Domain, lifespan
-from starlette_sse.eventloop import TaskGroup, current_event_loop
+from starlette_sse.eventloop import EventLoop, TaskGroup, current_event_loop
 from starlette_sse.testing.domain import WatchedDomain
 from starlette_sse.testing.exceptions import NoEventError, StillRunningError, StreamForgottenError
-from starlette_sse.testing.exchange import Exchange, Head
+from starlette_sse.testing.exchange import Exchange, Head, check_loop
 from starlette_sse.testing.lifespan import Lifespan
 from starlette_sse.testing.problems import raise_as_it_is, report
 from starlette_sse.testing.request import RequestBody
@@ -43,6 +43,7 @@ class Server:
         self._opened = False
         self._close_grace = close_grace
         self._tasks: TaskGroup | None = None
+        self._loop: EventLoop | None = None
         self._unsettled: list[Exchange] = []
 
     @property
@@ -56,7 +57,8 @@ class Server:
             raise RuntimeError("a client is opened once; make another one for the next time")
         self._opened = True
         self.state |= await self._own_domain.__aenter__()
-        tasks = self._tasks = await current_event_loop().task_group().__aenter__()
+        self._loop = current_event_loop()
+        tasks = self._tasks = await self._loop.task_group().__aenter__()
         try:
             if self._lifespan is not None:
                 tasks.start_soon(self._lifespan.run, name="the app's lifespan")
@@ -87,10 +89,12 @@ class Server:
         :param name: tells the request in messages, as does ``opened_at``, the place in the test.
         :param timeout: seconds that the app has.
         :raises NoEventError: it took longer.
+        :raises RuntimeError: the client is not open, or was opened in another event loop.
         :raises Exception: what the app raised before it responded.
         """
         if self._tasks is None:
             raise RuntimeError("the client is not open; open it first, by async with: the app runs beside the test")
+        check_loop(self._loop)
         domain = WatchedDomain(self.domain)
         scope = {**scope, "state": {**self.state, STATE_KEY: domain}}
         exchange = Exchange(self._app, scope, body, name=name, opened_at=opened_at, domain=domain)

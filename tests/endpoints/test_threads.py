@@ -15,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.routing import Route
 
-from starlette_sse import Broker, ChannelEndpoint, CloseReason, ServerSentEvent, SSEEndpoint
+from starlette_sse import Broker, ChannelEndpoint, CloseReason, ConfigurationError, ServerSentEvent, SSEEndpoint
 from starlette_sse.iterators import ThreadCall, threads_of_iterators
 from starlette_sse.testing import SSETestClient, capture_logs
 from tests.streams.apps import Noting, serve
@@ -221,6 +221,14 @@ async def test_a_thread_that_is_stuck_counts_until_it_ends(caplog: pytest.LogCap
         await until(lambda: limiter.borrowed_tokens == 0)
         async with client.stream("/") as stream:
             await stream.expect("first", "second")
+
+
+async def test_the_number_of_threads_is_set_in_an_event_loop() -> None:
+    """Each has its own, so at the import of the app, or in a thread, there is none to set."""
+    threads_of_iterators().total_tokens = 200
+    assert threads_of_iterators().total_tokens == 200
+    with pytest.raises(ConfigurationError, match="none runs here; call this in the app's lifespan"):
+        await anyio.to_thread.run_sync(threads_of_iterators)
 
 
 async def test_a_stream_is_closed_though_all_threads_are_stuck() -> None:

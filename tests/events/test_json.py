@@ -248,10 +248,38 @@ def test_an_error_of_another_encoder_is_mapped(value: Any) -> None:
 
 @pytest.mark.parametrize("result", [None, 1, b"\xff"])
 def test_an_encoder_that_gives_no_text_is_refused(result: Any) -> None:
-    """It must return ``str``, or bytes in UTF-8."""
+    """It must return ``str``, or bytes in UTF-8; the data is not at fault."""
     Broken.result = result
-    with pytest.raises(InvalidEventError, match="data of type list cannot become JSON"):
+    told = rf"^Broken.dumps must return a str, or bytes in UTF-8; not {type(result).__name__}: "
+    with pytest.raises(InvalidEventError, match=told):
         Broken([])
+
+
+class Forgetful(ServerSentEvent):
+    def dumps(value: Any) -> str:  # type: ignore[override]  # @staticmethod is missing
+        return repr(value)
+
+
+class Reused(ServerSentEvent):
+    dumps = json.dumps  # type: ignore[assignment]  # staticmethod() is missing
+
+
+@pytest.mark.parametrize("event_class", [Forgetful, Reused])
+def test_an_encoder_that_is_no_static_method_is_told(event_class: type[ServerSentEvent]) -> None:
+    """The data is not at fault."""
+    told = rf"^{event_class.__name__}.dumps must take the value alone: .*; is its @staticmethod missing\?$"
+    with pytest.raises(InvalidEventError, match=told):
+        event_class([])
+
+
+def test_an_error_of_an_encoder_that_does_not_tell_its_parameters_is_the_datas() -> None:
+    """As of many that are written in C."""
+
+    class Typed(ServerSentEvent):
+        dumps = staticmethod(min)  # type: ignore[assignment]  # it has no signature
+
+    with pytest.raises(InvalidEventError, match="data of type int cannot become JSON: 'int' object is not iterable"):
+        Typed(3)
 
 
 def test_a_json_event_quotes_text_too() -> None:

@@ -34,7 +34,8 @@ def test_equal_events_hash_alike() -> None:
 @pytest.mark.parametrize("event", EVENTS)
 def test_copies_and_pickles_are_equal(event: ServerSentEvent) -> None:
     """An event can go through a queue between processes."""
-    for twin in (copy.copy(event), copy.deepcopy(event), pickle.loads(pickle.dumps(event)), event.replace()):
+    pickled = [pickle.loads(pickle.dumps(event, protocol)) for protocol in range(pickle.HIGHEST_PROTOCOL + 1)]
+    for twin in (copy.copy(event), copy.deepcopy(event), *pickled, event.replace()):
         assert twin == event
         assert type(twin) is type(event)
         assert twin.encode() == event.encode()

@@ -14,7 +14,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 from starlette.requests import Request
 
-from starlette_sse import Broker, BrokerUnavailableError, ConfigurationError, SSEEndpoint
+from starlette_sse import Broker, BrokerUnavailableError, ConfigurationError, EventSourceResponse, SSEEndpoint
 from starlette_sse.presence import CHANNEL, count_together
 from tests.broker.redis_server import RedisServer
 from tests.broker.redis_server import running as redis_running
@@ -183,11 +183,16 @@ async def test_what_else_the_broker_tells_counts_nothing() -> None:
 
 
 async def test_what_cannot_be_counted_together_is_refused() -> None:
-    """A class without a limit, or an interval that is none."""
+    """A class without a limit, what is no class of an endpoint or no broker, or an interval that is none."""
     broker = Broker(observers=())
+    together: Any = count_together
     cases: list[tuple[Callable[[], Any], str]] = [
         (lambda: count_together(broker, process()), "News has no limit"),
         (lambda: count_together(broker, process(total=1), interval=0), "interval must be"),
+        (lambda: together(broker, EventSourceResponse), r"subclasses of SSEEndpoint, not <.*Response'>"),
+        (lambda: together(broker, "News"), "subclasses of SSEEndpoint, not 'News'"),
+        (lambda: together(process(total=1)), r"broker must be a Broker, not <.*News'>"),
+        (lambda: together("memory://", process(total=1)), "broker must be a Broker, not 'memory://'"),
     ]
     for make, message in cases:
         with pytest.raises(ConfigurationError, match=message):

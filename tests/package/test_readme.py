@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import ast
 import inspect
+import logging
 import re
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AsyncExitStack
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
+import structlog
 from docutils import nodes
 from starlette.applications import Starlette
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 import starlette_sse.testing
 from starlette_sse import Broker, ChannelEndpoint, CloseReason, ServerSentEvent, SSEEndpoint
@@ -25,6 +31,7 @@ from tests.servers.processes import ROOT
 
 README = ROOT / "README.rst"
 BROADCAST = ROOT / "docs" / "broadcast.rst"
+PRODUCTION = ROOT / "docs" / "production.rst"
 TESTING = ROOT / "docs" / "testing.rst"
 SAMPLE = ROOT / "tests" / "testing" / "test_sample.py"
 
@@ -247,6 +254,62 @@ async def test_the_observer_counts_how_streams_end(example: dict[str, Any]) -> N
     async with SSETestClient(app) as client, client.stream("/") as stream:
         await stream.next_event()
     assert example["endings"].reasons["CountedClock", "client_gone"] > 0
+
+
+@pytest.mark.anyio
+async def test_the_examples_log_goes_to_the_standard_library(
+    example: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """By the configuration that is shown, with the keys that the examples use."""
+    (fragment,) = [block for block in blocks(README, "python") if "structlog.configure(" in block.astext()]
+    caplog.set_level(logging.INFO, "starlette_sse")
+    structlog.reset_defaults()
+    try:
+        exec(compiled(README, fragment), {})
+        async with SSETestClient(example["Starlette"](routes=[example["jobs"]])) as client:
+            async with client.stream("/jobs/build", last_event_id="99") as stream:
+                await stream.closed()
+    finally:
+        structlog.reset_defaults()
+    watched = {record.message: vars(record) for record in caplog.records}
+    assert list(watched) == ["stream.opened", "job.watched", "stream.closed"]
+    assert (watched["job.watched"]["job"], watched["job.watched"]["reason"]) == ("build", "finished")
+
+
+@pytest.mark.anyio
+async def test_a_header_is_no_key_of_a_client() -> None:
+    """The example of limits tells clients apart by what was authenticated, and else by their address."""
+    news = run(PRODUCTION)["News"]
+    app = Starlette(routes=[Route("/", news)])
+
+    async def authenticated(scope: Scope, receive: Receive, send: Send) -> None:
+        if "session" in scope:
+            scope["state"]["user"] = scope["session"]
+        await app(scope, receive, send)
+
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(SSETestClient(authenticated))
+        for number in range(news.max_connections_per_client):
+            await stack.enter_async_context(client.stream("/", headers={"X-User": str(number)}))
+        assert (await client.request("GET", "/", headers={"X-User": "another"})).status_code == 429
+        await stack.enter_async_context(client.stream("/", scope={"session": "ada"}))
+        assert starlette_sse.close(client_key="ada") == 1
+
+
+@pytest.mark.anyio
+async def test_a_task_of_its_own_reads_a_broker() -> None:
+    """From the position that it is given on."""
+    readings: dict[str, str] = {}
+    async with Broker(observers=()) as broker, anyio.create_task_group() as tasks:
+        start = broker.health().position
+        await broker.publish("weather", "rain")
+        await broker.publish("traffic", "jam")
+        tasks.start_soon(run(BROADCAST)["latest_of"], broker, readings, start)
+        with anyio.fail_after(5):
+            while len(readings) < 2:
+                await anyio.sleep(0.01)
+        tasks.cancel_scope.cancel()
+    assert readings == {"weather": "rain", "traffic": "jam"}
 
 
 @pytest.mark.anyio

@@ -111,6 +111,16 @@ async def test_an_order_that_cannot_be_meant_is_not_published(criteria: dict[str
     assert broker.health().published == 0
 
 
+async def test_what_is_no_broker_is_refused() -> None:
+    """By name, and not by what it lacks."""
+    url: Any = "memory://"
+    with pytest.raises(ConfigurationError, match="broker must be a Broker, not 'memory://'"):
+        await close_everywhere(url)
+    with pytest.raises(ConfigurationError, match="broker must be a Broker, not 'memory://'"):
+        async with follow_closes(url):
+            pass
+
+
 async def test_what_else_the_broker_tells_closes_nothing() -> None:
     """Such as that orders may have been lost."""
 

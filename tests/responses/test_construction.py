@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -16,6 +19,12 @@ from tests.responses.packages import sse_starlette
 
 async def push() -> None:
     """Stand for a coroutine function."""
+
+
+class Pushing:
+    """Callable, by a coroutine function."""
+
+    async def __call__(self) -> None: ...
 
 
 REFUSED: list[tuple[dict[str, Any], type[Exception]]] = [
@@ -49,6 +58,8 @@ ALLOWED: list[dict[str, Any]] = [
     {"shutdown_grace_period": 1.5, "shutdown_event": None},
     {"background": BackgroundTask(push)},
     {"data_sender_callable": push},
+    {"data_sender_callable": partial(push)},
+    {"data_sender_callable": Pushing()},
     {"status_code": 201},
 ]
 
@@ -66,6 +77,14 @@ def test_headers_that_are_no_mapping_are_refused() -> None:
     """By name, and not by what is missing from them."""
     with pytest.raises(ConfigurationError, match="headers must map names to values, or be None"):
         EventSourceResponse([], headers=[("A", "b")])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("headers", [{"A": 1}, {"A": None}, {"A": "\u20ac"}, {"\u20ac": "a"}, {b"A": b"b"}], ids=str)
+def test_headers_that_cannot_be_encoded_are_refused(headers: Any) -> None:
+    """By name, and not by what encoding them raises."""
+    with pytest.raises(ConfigurationError, match=r"headers must map Latin-1 text to the same; not b?'"):
+        EventSourceResponse([], headers=headers)
+    EventSourceResponse([], headers={"A": "\xe9"})
 
 
 @pytest.mark.parametrize("parameters", ALLOWED, ids=str)
@@ -212,6 +231,46 @@ def test_a_callable_that_cannot_be_called_is_refused(name: str) -> None:
     parameters = {name: push()}
     with pytest.raises(TypeError, match=rf"{name} must be a function, not the coroutine .*; leave out the \(\)"):
         EventSourceResponse([], **parameters)
+
+
+async def yields() -> Any:
+    yield
+
+
+def yields_in_a_thread() -> Any:
+    yield
+
+
+class Yielding:
+    """Callable, by an async generator function."""
+
+    async def __call__(self) -> Any:
+        yield
+
+
+@pytest.mark.parametrize("name", CALLABLES)
+@pytest.mark.parametrize("function", [yields, yields_in_a_thread, Yielding(), partial(yields)], ids=repr)
+def test_a_callable_that_has_a_yield_is_refused(name: str, function: Any) -> None:
+    """Calling it would only make a generator that nobody iterates over."""
+    parameters: dict[str, Any] = {name: function}
+    with pytest.raises(ConfigurationError, match=f"{name} has a yield, so that calling it would not run it"):
+        EventSourceResponse([], **parameters)
+
+
+@pytest.mark.parametrize("function", [push, partial(push), Pushing()], ids=repr)
+def test_a_ping_that_has_to_be_awaited_is_refused(function: Any) -> None:
+    """At once, and not at the first ping."""
+    with pytest.raises(ConfigurationError, match="ping_message_factory must be a plain function"):
+        EventSourceResponse([], ping_message_factory=function)
+
+
+@pytest.mark.parametrize("value", [3, True, "set", anyio.Event])
+def test_a_shutdown_event_that_cannot_be_set_is_refused(value: Any) -> None:
+    """At once, and not at the shutdown; that of any library will do."""
+    with pytest.raises(ConfigurationError, match=r"shutdown_event must be an anyio.Event\(\), or None; not "):
+        EventSourceResponse([], shutdown_event=value)
+    for event in (anyio.Event(), asyncio.Event(), threading.Event()):
+        EventSourceResponse([], shutdown_event=event)  # type: ignore[arg-type]
 
 
 SENSELESS: list[tuple[dict[str, Any], type[Exception]]] = [

@@ -293,6 +293,29 @@ async def test_a_sender_that_returns_leaves_the_stream_open(package: ModuleType)
     assert exchange.complete
 
 
+async def test_a_sender_may_be_a_plain_function_that_gives_a_coroutine(package: ModuleType) -> None:
+    """As a lambda does."""
+    ran: list[str] = []
+
+    async def run(name: str) -> None:
+        ran.append(name)
+
+    await answer(package.EventSourceResponse(Content("x", pause=1)(), data_sender_callable=lambda: run("a")))
+    assert ran == ["a"]
+
+
+async def test_a_sender_that_gives_nothing_to_await_is_an_error_that_says_so() -> None:
+    """It is a plain function where a coroutine function was meant."""
+
+    def sender() -> None: ...
+
+    exchange = await answer(EventSourceResponse(Content("x")(), data_sender_callable=sender))  # type: ignore[arg-type]
+    assert isinstance(exchange.error, ConfigurationError)
+    message = str(exchange.error)
+    assert message.startswith("data_sender_callable must be a coroutine function, or return what can be awaited; <func")
+    assert message.endswith(" returned NoneType")
+
+
 async def test_an_error_before_the_first_wait_comes_before_the_response() -> None:
     """So the app's exception handlers still answer with its real status."""
 

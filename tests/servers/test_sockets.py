@@ -164,7 +164,7 @@ def test_an_ipv6_address_is_listened_on_as_such() -> None:
 
 
 @pytest.mark.parametrize(
-    "times",
+    "parameters",
     [
         {"keepalive": 0},
         {"keepalive": 0.5},
@@ -173,13 +173,26 @@ def test_an_ipv6_address_is_listened_on_as_such() -> None:
         {"user_timeout": 0},
         {"user_timeout": -1},
         {"user_timeout": float("inf")},
+        {"user_timeout": 1e9},
+        {"user_timeout": 0.0001},
+        {"port": 70_000},
+        {"port": -1},
+        {"port": "http"},
+        {"port": True},
     ],
     ids=json.dumps,
 )
-def test_a_time_that_cannot_work_is_refused(times: dict[str, Any]) -> None:
+def test_a_time_or_port_that_cannot_work_is_refused(parameters: dict[str, Any]) -> None:
     """By name, before anything listens."""
-    with pytest.raises(ConfigurationError, match=rf"^{next(iter(times))} must be"):
-        listening_socket("127.0.0.1", 0, **times)
+    with pytest.raises(ConfigurationError, match=rf"^{next(iter(parameters))} must be"):
+        listening_socket("127.0.0.1", **{"port": 0, **parameters})
+
+
+@pytest.mark.parametrize("seconds", [0.001, 2147483])
+def test_the_shortest_and_the_longest_user_timeout_are_the_kernels(seconds: float) -> None:
+    """It is set as it was given, and not rounded to the system's own or refused."""
+    with listening_socket("127.0.0.1", 0, user_timeout=seconds) as listener:
+        assert listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == seconds * 1000
 
 
 def test_an_address_that_is_taken_is_an_error() -> None:

@@ -10,11 +10,14 @@ from typing import Any
 import anyio
 import pytest
 import structlog
+from starlette.applications import Starlette
 from starlette.requests import Request
+from starlette.routing import Route
 from structlog.testing import capture_logs
 
 from starlette_sse import CloseReason, ServerSentEvent
 from starlette_sse.observers import Observer, StreamFacts, StructlogObserver
+from starlette_sse.testing import SSETestClient
 from tests.streams.apps import Noting, serve
 
 pytestmark = pytest.mark.anyio
@@ -37,6 +40,11 @@ class Logged(Noting):
         self.log.info("clock.wound", turns=3)
         yield SECRET
         yield SECRET
+
+
+def anywhere(endpoint: type[Logged]) -> Starlette:
+    """Return an app with the endpoint at every path."""
+    return Starlette(routes=[Route("/{rest:path}", endpoint)])
 
 
 async def test_a_stream_is_logged_with_constant_names_and_facts() -> None:
@@ -81,6 +89,40 @@ async def test_all_of_it_comes_by_one_logger(caplog: pytest.LogCaptureFixture) -
     assert names == dict.fromkeys(["clock.wound", "stream.opened", "stream.closed"], "starlette_sse")
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_logger_whose_methods_must_be_awaited_gets_every_line(caplog: pytest.LogCaptureFixture) -> None:
+    """Observers cannot await; structlog's ``AsyncBoundLogger`` has a half for them."""
+    caplog.set_level(logging.INFO)
+
+    class Silent(Logged):
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            yield "first"
+
+    structlog.configure(
+        processors=[structlog.stdlib.render_to_log_kwargs],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.AsyncBoundLogger,
+    )
+    try:
+        async with serve(Silent) as client, client.stream("/") as stream:
+            await stream.closed()
+    finally:
+        structlog.reset_defaults()
+    assert [record.message for record in caplog.records] == ["stream.opened", "stream.closed"]
+
+
+async def test_a_path_forges_no_line_and_steers_no_terminal() -> None:
+    """What cannot be printed is logged as it came, percent-encoded; other letters as they are."""
+    with capture_logs() as logs:
+        async with SSETestClient(anywhere(Logged)) as client:
+            for path in ("/%1b[2Jx", "/a%c2%85forged%e2%80%a8x", "/caf%c3%a9", "/a%0dforged"):
+                async with client.stream(path) as stream:
+                    await stream.closed()
+    paths = [entry["path"] for entry in logs]
+    assert paths[::3] == ["/%1B%5B2Jx", "/a%C2%85forged%E2%80%A8x", "/café", "/a%0Dforged"]
+    assert paths[::3] == paths[1::3] == paths[2::3]  # the app's own line, the opening and the end
+
+
 async def test_a_refusal_is_logged_as_a_warning() -> None:
     """With the endpoint, the path and the reason; neither the query nor the headers."""
 
@@ -92,10 +134,10 @@ async def test_a_refusal_is_logged_as_a_warning() -> None:
             await anyio.sleep_forever()
 
     with capture_logs() as logs:
-        async with serve(Full) as client, client.stream("/") as stream:
+        async with SSETestClient(anywhere(Full)) as client, client.stream("/") as stream:
             await stream.expect("first")
-            await client.request("GET", f"/?token={SECRET}", headers={"Authorization": SECRET})
-    refused = {"endpoint": Full.__qualname__, "path": "/", "reason": "max_connections"}
+            await client.request("GET", f"/%1B?token={SECRET}", headers={"Authorization": SECRET})
+    refused = {"endpoint": Full.__qualname__, "path": "/%1B", "reason": "max_connections"}
     assert [entry for entry in logs if entry["log_level"] != "info"] == [
         {"event": "stream.rejected", "log_level": "warning", **refused}
     ]

@@ -19,6 +19,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from starlette_sse.testing import (
+    EventStream,
     SSETestClient,
     StillRunningError,
     StreamForgottenError,
@@ -77,6 +78,22 @@ async def test_the_transport_serves_between_two_tasks() -> None:
         async with client.stream("GET", "/") as response:
             assert await anext(response.aiter_lines()) == "id: 1"
         await asyncio.create_task(client.__aexit__())
+
+
+def test_a_client_in_another_event_loop_is_told_at_once() -> None:
+    """Its app runs in the first one, and would never answer."""
+
+    async def open_both() -> tuple[SSETestClient, EventStream]:
+        client = await opened(SSETestClient(clock))
+        return client, await client.stream("/clock")
+
+    with asyncio.Runner() as one, asyncio.Runner() as another:
+        client, stream = one.run(open_both())
+        for using in (client.stream("/clock").open, stream.next_event, stream.closed):
+            with pytest.raises(RuntimeError, match=r"opened in another event loop, .* the same loop_scope"):
+                another.run(using())
+        one.run(stream.aclose())
+        one.run(closed(client))
 
 
 async def test_a_forgotten_stream_is_told_to_who_closes() -> None:
