@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
 from inspect import isasyncgenfunction
 from typing import Any, Literal
 
+from anyio import to_thread
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
@@ -31,7 +32,7 @@ class ChannelEndpoint(SSEEndpoint):
     """
 
     broker: Broker
-    """Where the channels are."""
+    """Where the channels are, unless :meth:`find_broker` says otherwise."""
 
     on_lag: Literal["disconnect", "reset", "latest"] = "disconnect"
     """What happens to a client that is slower than the broker's retention.
@@ -75,9 +76,18 @@ class ChannelEndpoint(SSEEndpoint):
         """
         return ()
 
+    def find_broker(self, request: Request) -> Broker:
+        """Return where the channels are; override it for a broker that belongs to the app or to the request.
+
+        Such as ``return request.app.state.broker``. The default is :attr:`broker`.
+        """
+        if not (hasattr(type(self), "broker") or "broker" in vars(self)):
+            raise ConfigurationError(f"{type(self).__qualname__}.broker is not set; give it a Broker")
+        return self.broker
+
     async def _sse_subscribe(self, request: Request) -> FrameSource:
         name = type(self).__qualname__
-        broker = check_broker(name, getattr(self, "broker", None))
+        broker = check_broker(name, self.find_broker(request))
         check_line_end(name, self.sep)
         names: Any = self.channels
         if callable(names):
@@ -94,6 +104,9 @@ class ChannelEndpoint(SSEEndpoint):
             result = self.snapshot(request)
         else:
             result = await call_hook(self, self._sse_configuration, "snapshot", request)
+        if isinstance(result, Iterator):
+            # As the function that has made it.
+            result = await to_thread.run_sync(list, result)
         return [
             item if isinstance(item, FRAME) else as_event(item, self.event_class) for item in await items_of(result)
         ]
@@ -104,7 +117,7 @@ def check_broker(endpoint: str, broker: Any) -> Broker:
     if broker is None:
         raise ConfigurationError(f"{endpoint}.broker is not set; give it a Broker")
     if not isinstance(broker, Broker):
-        raise ConfigurationError(f"{endpoint}.broker must be a Broker, or a property that finds it; not {broker!r}")
+        raise ConfigurationError(f"{endpoint}.broker must be a Broker, or find_broker return one; not {broker!r}")
     return broker
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import partial
@@ -44,9 +44,16 @@ PARAMETERS = {
     "on_error": ("request", "error"),
     "on_drain": ("request",),
     "client_key": ("request",),
+    "find_broker": ("request",),
     "channels": ("request",),
     "snapshot": ("request",),
 }
+
+#: What an endpoint of channels has besides.
+ATTRIBUTES = ("broker", "channels", "on_lag")
+
+#: What one of some is called, which is no slip.
+ITEMS = frozenset({"header", "method", "observer", "channel"})
 
 #: How much a name has in common with a hook's, or with an attribute's, that is taken for a slip.
 HOOK_LIKENESS = 0.88
@@ -110,7 +117,7 @@ class Configuration:
         """
         for name, check in CHECKS.items():
             check(f"{endpoint.__qualname__}.{name}", getattr(endpoint, name))
-        check_names(endpoint)
+        check_names(endpoint, defaults)
         check_hooks(endpoint)
         methods = frozenset(endpoint.methods)
         verbs = [verb for verb in VERBS if verb in methods or hasattr(endpoint, verb.lower())]
@@ -212,7 +219,7 @@ def encoder_of(endpoint: Any) -> Callable[[Any], bytes]:
 def check_hooks(endpoint: type[Any]) -> None:
     """Check what can be told of hooks from their definition."""
     name = endpoint.__qualname__
-    if iscoroutinefunction(endpoint.events):
+    if iscoroutinefunction(endpoint.events) and not getattr(endpoint.events, "__isabstractmethod__", False):
         raise ConfigurationError(f"{name}.events has no yield; write it as an async generator")
     if iscoroutinefunction(endpoint.client_key):
         raise ConfigurationError(
@@ -221,6 +228,8 @@ def check_hooks(endpoint: type[Any]) -> None:
         )
     if iscoroutinefunction(endpoint.ping_message):
         raise ConfigurationError(f"{name}.ping_message must be a plain function: a ping does not wait for anything")
+    if iscoroutinefunction(getattr(endpoint, "find_broker", None)):
+        raise ConfigurationError(f"{name}.find_broker must be a plain function; open the broker in the app's lifespan")
     for hook, parameters in PARAMETERS.items():
         # The names of channels are a hook or an attribute.
         if hasattr(endpoint, hook) and (hook != "channels" or callable(endpoint.channels)):
@@ -237,23 +246,47 @@ def check_hooks(endpoint: type[Any]) -> None:
         )
 
 
-def check_names(endpoint: type[Any]) -> None:
-    """Check that no name of a class is a hook's or an attribute's with a slip: what guards a stream would not."""
+def check_names(endpoint: type[Any], defaults: type[Any]) -> None:
+    """Check that what guards a stream does: no name is a hook's or an attribute's with a slip, no hook is hidden.
+
+    Mixins of the same package are looked at as well; names of others are not its author's.
+    """
     hooks = [hook for hook in PARAMETERS if hasattr(endpoint, hook)]
-    for name, value in vars(endpoint).items():
-        if name.startswith("_") or name in hooks or name in CHECKS or hasattr(super(endpoint, endpoint), name):
-            continue
-        if isinstance(value, FunctionType):
-            like = get_close_matches(name, hooks, 1, HOOK_LIKENESS)
-        elif not hasattr(value, "__get__"):
-            like = [each for each in get_close_matches(name, CHECKS, 1, LIKENESS) if each != f"{name}s"]
-        else:
-            like = []
-        if like:
-            raise ConfigurationError(
-                f"{endpoint.__qualname__}.{name} is so like {like[0]} that it looks like a slip, and has no meaning; "
-                f"name it {like[0]}, or otherwise, such as _{name}"
-            )
+    attributes = [*CHECKS, *(name for name in ATTRIBUTES if hasattr(endpoint, name))]
+    known = {*hooks, *attributes}
+    order = endpoint.__mro__
+    others = [kind for kind in order if kind not in defaults.__mro__]
+    foreign = {name for kind in others if package_of(kind) != package_of(endpoint) for name in vars(kind)}
+    for kind in others:
+        hidden = order.index(kind) > order.index(defaults)
+        for name, value in vars(kind).items():
+            if hidden and name in hooks:
+                raise ConfigurationError(
+                    f"{kind.__qualname__}.{name} would never be called, because {defaults.__name__} comes before it; "
+                    f"write {kind.__name__} first: class {endpoint.__name__}({kind.__name__}, ...)"
+                )
+            if name.startswith("_") or name in known or name in foreign:
+                continue
+            if like := slip(name, value, hooks, attributes):
+                raise ConfigurationError(
+                    f"{kind.__qualname__}.{name} is so like {like} that it looks like a slip, and has no meaning; "
+                    f"name it {like}, or otherwise, such as _{name}"
+                )
+
+
+def package_of(kind: type[Any]) -> str:
+    return kind.__module__.partition(".")[0]
+
+
+def slip(name: str, value: Any, hooks: Sequence[str], attributes: Sequence[str]) -> str | None:
+    """Return the hook or the attribute that a name was meant to be, by what it stands for."""
+    if isinstance(value, FunctionType):
+        like = get_close_matches(name, hooks, 1, HOOK_LIKENESS)
+    elif hasattr(value, "__get__") or name in ITEMS:
+        like = []
+    else:
+        like = get_close_matches(name, attributes, 1, LIKENESS)
+    return like[0] if like else None
 
 
 def check_hook(name: str, function: Any, parameters: tuple[str, ...], *, iterated: bool) -> None:

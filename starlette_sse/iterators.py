@@ -184,7 +184,7 @@ def threads_of_iterators() -> anyio.CapacityLimiter:
 
 
 def threads_of_closing() -> anyio.CapacityLimiter:
-    """Return what counts the threads of sync iterators that are waited for, and limits nothing."""
+    """Return what counts the threads that have to be there when a stream ends, and limits nothing."""
     return limiters()[1]
 
 

@@ -19,15 +19,18 @@ from starlette_sse.draining import Domain, domain_of
 from starlette_sse.events import as_event, as_frame
 from starlette_sse.exceptions import BrokerUnavailableError, ConfigurationError
 from starlette_sse.headers import has_body
-from starlette_sse.iterators import as_async_iterator
+from starlette_sse.iterators import as_async_iterator, threads_of_closing
 from starlette_sse.observers import CloseReason, StreamIdentity, tell
 from starlette_sse.refusals import BROKER_AWAY, DRAINING, Refusal, StreamRefusedError, refuse
 from starlette_sse.streams import FrameSource, Stream
 
 __all__ = ["Answer", "Visit", "call_hook"]
 
+#: Hooks that end a stream: as plain functions they have threads however many others are busy.
+ENDING = frozenset({"on_disconnect", "on_error", "on_drain"})
+
 #: Hooks that have a time limit, which a plain function in its thread would outlast.
-ABANDONED = frozenset({"authorize", "on_disconnect", "on_error", "on_drain"})
+ABANDONED = ENDING | {"authorize"}
 
 Answer = Callable[[], Awaitable[object]]
 """What is left to do for a request."""
@@ -242,6 +245,8 @@ async def call_hook(endpoint: Any, configuration: Configuration, hook: str, requ
     function = getattr(endpoint, hook)
     if hook not in configuration.sync_hooks:
         return await function(request, *args)
-    result = await to_thread.run_sync(partial(function, request, *args), abandon_on_cancel=hook in ABANDONED)
+    limiter = threads_of_closing() if hook in ENDING else None
+    call = partial(function, request, *args)
+    result = await to_thread.run_sync(call, abandon_on_cancel=hook in ABANDONED, limiter=limiter)
     # A plain function may have been written around a coroutine function.
     return await result if inspect.isawaitable(result) else result

@@ -28,6 +28,9 @@ class Transport(Protocol):
     def write(self, data: bytes) -> object:
         """Send ``data``, or keep it until it can be sent."""
 
+    def is_closing(self) -> bool:
+        """Tell whether it is closed, or about to be."""
+
 
 class Exchange(Protocol):
     """What uvicorn knows of one request and its response."""

@@ -110,6 +110,9 @@ class FrameWriter:
             or not frame
         ):
             return False
+        if exchange.transport.is_closing():
+            # Asyncio would log each write, of a generator that never waits very many.
+            raise ConnectionResetError("the connection is closed")
         exchange.transport.write(chunk(frame))
         return True
 

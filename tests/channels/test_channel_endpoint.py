@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import gc
+import threading
 import tracemalloc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import anyio
@@ -464,18 +465,54 @@ async def test_a_policy_that_cannot_work_is_not_blamed_on_the_channels() -> None
             await client.stream("/")
 
 
-async def test_a_broker_may_be_found_by_request() -> None:
-    """By a property, such as one of the app's state; what it finds is checked."""
+@pytest.mark.parametrize("way", ["hook", "property"])
+async def test_a_broker_may_be_found_by_request(way: str) -> None:
+    """Such as one of the app's state; what is found is checked. A property does it, too."""
     brokers: list[Any] = [Broker(observers=()), "redis://", None]
-    endpoint = news(broker=property(lambda self: brokers[0]))
+    endpoint = (
+        news(find_broker=lambda self, request: brokers[0])
+        if way == "hook"
+        else news(broker=property(lambda self: brokers[0]))
+    )
     async with client_of(endpoint) as client:
         async with client.stream("/") as stream:
             await brokers[0].publish("news", "hello")
             await stream.expect("hello")
-        for message in (r"News\.broker must be a Broker, or a property", r"News\.broker is not set"):
+        for message in (r"News\.broker must be a Broker, or find_broker", r"News\.broker is not set"):
             brokers.pop(0)
             with pytest.raises(ConfigurationError, match=message):
                 await client.stream("/")
+
+
+async def test_what_goes_wrong_in_a_property_is_told() -> None:
+    """And not that there is no broker."""
+
+    class Found(ChannelEndpoint):
+        channels = ("news",)
+        observers = ()
+
+        @property
+        def broker(self) -> Broker:  # type: ignore[override]
+            return self.scope["app"].state.brokr  # type: ignore[no-any-return]
+
+    async with client_of(Found) as client:
+        with pytest.raises(AttributeError, match="brokr"):
+            await client.stream("/")
+
+
+async def test_a_plain_snapshot_runs_in_a_worker_thread() -> None:
+    """A generator as well, whose steps would keep all other streams waiting."""
+    threads = []
+
+    def snapshot(self: Any, request: Request) -> Iterator[Any]:
+        threads.append(threading.current_thread())
+        yield "one"
+        threads.append(threading.current_thread())
+        yield "two"
+
+    async with client_of(news(snapshot=snapshot)) as client, client.stream("/") as stream:
+        await stream.expect("one", "two")
+    assert threading.main_thread() not in threads
 
 
 async def test_a_send_that_fails_in_the_streams_own_task_lets_its_cleanup_complete() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -108,7 +109,39 @@ def test_a_hook_with_a_slip_in_its_name_is_refused(slip: str, meant: str) -> Non
         type("Wrong", (SSEEndpoint,), {slip: function})
 
 
-@pytest.mark.parametrize("slip", ["ping_intervall", "max_conections", "ping_interva"])
+def test_a_mixin_is_looked_at_as_well() -> None:
+    """A guard with a slip guards nothing there either, nor does one that the endpoint's own default hides."""
+
+    class Slip:
+        async def authorise(self, request: Request) -> None: ...
+
+    with pytest.raises(ConfigurationError, match=r"Slip\.authorise is so like authorize"):
+        type("Wrong", (Slip, SSEEndpoint), {})
+
+    class Guard:
+        async def authorize(self, request: Request) -> None: ...
+
+    with pytest.raises(ConfigurationError, match=r"Guard\.authorize would never be called.*class Wrong\(Guard, ...\)"):
+        type("Wrong", (SSEEndpoint, Guard), {})
+    type("Right", (Guard, SSEEndpoint), {})
+
+
+def test_an_abstract_base_may_leave_its_events_to_others() -> None:
+    """Written as people write them, without a ``yield``."""
+
+    class Base(SSEEndpoint, ABC):
+        @abstractmethod
+        async def events(self, request: Request) -> Any: ...  # type: ignore[override]
+
+    async def nothing(self: Any, request: Request) -> None: ...
+
+    with pytest.raises(ConfigurationError, match="has no yield"):
+        type("Wrong", (Base,), {"events": nothing})
+
+
+@pytest.mark.parametrize(
+    "slip", ["ping_intervall", "max_conections", "ping_interva", "max_connection", "max_event_byte"]
+)
 def test_an_attribute_with_a_slip_in_its_name_is_refused(slip: str) -> None:
     """It would change nothing, without a word."""
     with pytest.raises(ConfigurationError, match=rf"Wrong\.{slip} is so like "):
@@ -116,12 +149,11 @@ def test_an_attribute_with_a_slip_in_its_name_is_refused(slip: str) -> None:
 
 
 def test_names_that_only_remind_of_others_are_free() -> None:
-    """Among them the singular of an attribute, what a base has already, and private names."""
+    """Among them the singular of an attribute, what a base of another package has already, and private names."""
 
     def function(self: Any, request: Request) -> None: ...
 
-    class Base:
-        on_conect = function
+    Base = type("Base", (), {"on_conect": function, "event": function, "__module__": "somebody.else"})
 
     names = {
         "header": 1,

@@ -51,6 +51,37 @@ async def test_hooks_may_be_plain_functions() -> None:
     assert Sync.notes == ["authorized", "connected", "cleaned up", CloseReason.CLIENT_GONE]
 
 
+async def test_plain_hooks_that_end_a_stream_have_threads_though_all_others_are_busy() -> None:
+    """``on_disconnect`` frees what the stream holds: routes that are slow must not keep it from that."""
+    release = threading.Event()
+
+    class Sync(Noting):
+        pause = 0.0
+        cleanup_timeout = 5.0
+
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            yield "first"
+            raise ValueError
+
+        def on_error(self, request: Request, error: Exception) -> ServerSentEvent:  # type: ignore[override]
+            return ServerSentEvent("told")
+
+        def on_disconnect(self, request: Request, reason: CloseReason) -> None:  # type: ignore[override]
+            self.notes.append(reason)
+
+    limiter = anyio.to_thread.current_default_thread_limiter()
+    async with anyio.create_task_group() as tasks:
+        for _ in range(int(limiter.total_tokens)):
+            tasks.start_soon(run_in_threadpool, release.wait)
+        await anyio.wait_all_tasks_blocked()
+        try:
+            async with serve(Sync) as client, client.stream("/") as stream:
+                await stream.expect("first", "told")
+        finally:
+            release.set()
+    assert Sync.notes == ["connected", CloseReason.ERROR]
+
+
 async def test_a_sync_generator_is_a_stream() -> None:
     """Its steps and its ``finally`` run in worker threads."""
 
