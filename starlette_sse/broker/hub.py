@@ -83,9 +83,10 @@ class Broker:
     :raises ConfigurationError: a parameter cannot work.
     :raises MissingDependencyError: the backend needs an extra that is not installed.
 
-    Enter it in the app's lifespan with ``async with``; a memory broker works without. Everything is called in the event
-    loop that it was entered in, except :meth:`publish_from_thread` and :meth:`health`. On asyncio it may be left in
-    another task than entered it, as a test's fixture is.
+    Enter it in the app's lifespan with ``async with``; a memory broker works without. A backend that cannot be reached
+    then is waited for beside the app; one that refuses raises :exc:`~starlette_sse.BrokerUnavailableError`. Everything
+    is called in the event loop that it was entered in, except :meth:`publish_from_thread` and :meth:`health`. On
+    asyncio it may be left in another task than entered it, as a test's fixture is.
     """
 
     def __init__(

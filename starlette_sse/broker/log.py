@@ -52,6 +52,7 @@ class Log:
     def __init__(self, retention: Retention, tally: Tally) -> None:
         self.retention = retention
         self.tally = tally
+        #: The log's name; empty until :meth:`begin`, and nobody reads before.
         self.epoch = ""
         #: Earlier epochs of this log, each with the last of its numbers that is still valid here.
         self.ancestors: Mapping[str, int] = {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
@@ -14,6 +13,7 @@ import anyio.to_thread
 import pytest
 from anyio.lowlevel import checkpoint
 from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import BusyLoadingError, RedisError
 
 from starlette_sse.broker import Broker, Gap, Page, Position
 from starlette_sse.broker.redis import listener
@@ -503,14 +503,95 @@ async def test_subscribing_while_it_is_away(own_redis: RedisServer) -> None:
 
 
 async def test_a_server_that_is_away_at_the_start_is_named(own_redis: RedisServer) -> None:
-    """Entering the broker fails in time, with the address and without the password."""
+    """The broker is entered in time, and tells everybody the address and nobody the password."""
     own_redis.kill()
     url = own_redis.url.replace("//", "//:secret@")
-    with anyio.fail_after(5), pytest.raises(BrokerUnavailableError, match=re.escape(str(own_redis.port))) as caught:
-        async with Broker(url, observers=()):
-            pass
-    assert "secret" not in str(caught.value)
-    own_redis.start()
+    with anyio.fail_after(5):
+        async with Broker(url, observers=(), timeout=0.3) as broker:
+            with pytest.raises(BrokerUnavailableError) as unpublished:
+                await broker.publish("a", "x")
+            with pytest.raises(BrokerUnavailableError, match="cannot be listened to") as unheard:
+                await broker.subscribe("a").enter()
+            health = broker.health()
+    assert not unpublished.value.in_doubt
+    for told in (str(unpublished.value), str(unheard.value), str(health.error)):
+        assert str(own_redis.port) in told
+        assert "secret" not in told
+    assert (health.ok, health.position, health.channels, health.outages) == (False, "", 0, 1)
+
+
+async def test_a_server_that_comes_after_the_start_is_found(own_redis: RedisServer, diary: Diary) -> None:
+    """A broker that was entered before is whole then, and who waits to read has missed and is told nothing."""
+    own_redis.kill()
+    received: list[str] = []
+
+    async def read(broker: Broker) -> None:
+        async with broker.subscribe("a") as subscription:
+            entered.set()
+            received.extend(await texts(subscription, 1))
+
+    entered = anyio.Event()
+    async with Broker(own_redis.url, observers=[diary], timeout=15.0) as broker, anyio.create_task_group() as tasks:
+        tasks.start_soon(read, broker)
+        await anyio.wait_all_tasks_blocked()
+        assert broker.health().subscriptions == 1
+        await restart(own_redis)
+        await entered.wait()
+        event_id = await broker.publish("a", "x")
+        await settle(broker)
+        assert broker.health().ok
+        assert broker.health().position.startswith(event_id.partition("-")[0])
+    assert received == ["x"]
+    assert [name for name in diary.names() if name in {"lost", "back", "reset"}] == ["lost", "back"]
+
+
+async def test_a_server_that_is_loading_its_data_at_the_start_is_waited_for(own_redis: RedisServer) -> None:
+    """It says no, but not for long."""
+    slowly = "--key-load-delay", "50000", "--loading-process-events-interval-bytes", "1024"
+    own_redis.command("CONFIG", "SET", "rdbcompression", "no")
+    for number in range(20):
+        own_redis.command("SET", f"key {number}", "x" * 2000)
+    own_redis.command("SAVE")
+    own_redis.kill()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(anyio.to_thread.run_sync, own_redis.start, *slowly)
+        await eventually(lambda: is_loading(own_redis))
+        async with Broker(own_redis.url, observers=()) as broker:
+            assert "loading" in str(broker.health().error)
+            with pytest.raises(BrokerUnavailableError, match="loading") as caught:
+                await broker.publish("a", "x")
+            assert not caught.value.in_doubt
+            await eventually(lambda: broker.health().ok)
+
+
+def is_loading(server: RedisServer) -> bool:
+    try:
+        server.command("PING")
+    except BusyLoadingError:
+        return True
+    except RedisError:
+        return False
+    raise AssertionError("it has loaded its data already")
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("redis://127.0.0.1:{port}/0", "refused: Authentication required"),
+        ("redis://:wrong@127.0.0.1:{port}/0", "refused: invalid username-password pair"),
+        ("redis://:right@127.0.0.1:{port}/99", "refused: DB index is out of range"),
+        ("redis://poor:right@127.0.0.1:{port}/0", "refused: .*no permissions"),
+    ],
+)
+async def test_a_server_that_refuses_at_the_start_ends_it(own_redis: RedisServer, url: str, told: str) -> None:
+    """No waiting mends a password, a database that is not there or a permission: an operator has to."""
+    own_redis.command("ACL", "SETUSER", "poor", "on", ">right", "~*", "&*", "+@all", "-eval")
+    own_redis.command("CONFIG", "SET", "requirepass", "right")
+    entered: list[Broker] = []
+    with anyio.fail_after(5), pytest.raises(BrokerUnavailableError, match=f"(?i){told}"):
+        async with Broker(url.format(port=own_redis.port), observers=()) as broker:
+            entered.append(broker)
+    assert entered == []
 
 
 async def test_a_publish_that_was_not_sent_is_not_in_doubt(own_redis: RedisServer) -> None:

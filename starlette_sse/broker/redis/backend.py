@@ -9,9 +9,10 @@ from starlette_sse.broker.base import Backend
 from starlette_sse.broker.entries import Gap, Page
 from starlette_sse.broker.log import Log
 from starlette_sse.broker.positions import Position
-from starlette_sse.broker.redis.connections import Connections
+from starlette_sse.broker.redis.connections import Connections, RefusedError
 from starlette_sse.broker.redis.listener import Listener
 from starlette_sse.broker.redis.remote import RemoteLog
+from starlette_sse.exceptions import BrokerUnavailableError
 
 __all__ = ["RedisBackend"]
 
@@ -41,7 +42,13 @@ class RedisBackend(Backend):
         self._connections.open()
         self._remote = RemoteLog(self._connections, log, self._prefix)
         self._listener = Listener(self._remote, self._connections, log, f"{self._prefix}news:", self._timeout)
-        log.begin(*await self._remote.begin())
+        try:
+            log.begin(*await self._remote.begin())
+        except RefusedError:
+            raise
+        except BrokerUnavailableError as exc:
+            # The listener begins the log when the server comes.
+            log.lost(exc)
 
     async def serve(self) -> None:
         await self._listener.serve()
