@@ -19,6 +19,7 @@ from starlette_sse.broker import Broker, Gap, Page, Position
 from starlette_sse.broker.redis import listener
 from starlette_sse.broker.redis.listener import Listener
 from starlette_sse.broker.redis.remote import RemoteLog
+from starlette_sse.broker.subscription import RETRY
 from starlette_sse.decoding import EventDecoder
 from starlette_sse.exceptions import BrokerUnavailableError
 from starlette_sse.observers import StructlogObserver
@@ -393,6 +394,78 @@ async def test_an_evicted_index_is_no_silent_loss(own_redis: RedisServer, lost: 
         client.check(ledger)
         await client.disconnect()
         assert len(client.resets) == 1
+
+
+async def test_a_log_that_vanishes_at_each_look_is_told_of_now_and_then(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that keeps nothing does not make a reader get a reset and a snapshot as fast as it can ask."""
+    read = RemoteLog.read
+
+    async def read_nothing(self: RemoteLog, channels: Sequence[str], after: Position, limit: int) -> Page | Gap:
+        own_redis.evict(":log")
+        return await read(self, channels, after, limit)
+
+    monkeypatch.setattr(RemoteLog, "read", read_nothing)
+    async with Broker(own_redis.url, observers=()) as broker:
+        epoch = (await broker.publish("a", "x")).partition("-")[0]
+        async with broker.subscribe("a", f"{epoch}-0", snapshot=lambda: "state") as subscription:
+            start = anyio.current_time()
+            events = await take(subscription, 6)
+    assert [event.type for event in events] == ["stream-reset", "message"] * 3
+    assert anyio.current_time() - start >= 2 * RETRY
+
+
+async def test_a_log_that_is_lost_again_and_again_is_told_of_now_and_then(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often the listener finds another one."""
+    monkeypatch.setattr(listener, "CHECK_INTERVAL", 0.01)
+
+    async def evict() -> None:
+        while True:
+            await anyio.to_thread.run_sync(own_redis.evict, ":log")
+
+    async with Broker(own_redis.url, observers=()) as broker, broker.subscribe("a") as subscription:
+        async with anyio.create_task_group() as tasks:
+            start = anyio.current_time()
+            tasks.start_soon(evict)
+            assert {event.type for event in await take(subscription, 3)} == {"stream-reset"}
+            tasks.cancel_scope.cancel()
+    assert anyio.current_time() - start >= 2 * RETRY
+
+
+async def test_a_reset_is_told_at_once_if_events_have_come_since_the_last(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only one that directly follows another waits."""
+    monkeypatch.setattr("starlette_sse.broker.subscription.RETRY", 3600.0)
+    monkeypatch.setattr(listener, "CHECK_INTERVAL", 0.01)
+    async with Broker(own_redis.url, observers=()) as broker, broker.subscribe("a") as subscription:
+        for number in range(3):
+            await broker.publish("a", str(number))
+            assert await texts(subscription, 1) == [str(number)]
+            own_redis.evict(":log")
+            assert [event.type for event in await take(subscription, 1)] == ["stream-reset"]
+
+
+async def test_a_server_that_keeps_no_log_is_told_to_the_publisher(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It evicts what was just begun: the event is in no log, and the error says what to do."""
+    begin = RemoteLog.begin
+
+    async def begin_in_vain(self: RemoteLog) -> tuple[Position, dict[str, int]]:
+        begun = await begin(self)
+        own_redis.evict(":log")
+        return begun
+
+    monkeypatch.setattr(RemoteLog, "begin", begin_in_vain)
+    async with Broker(own_redis.url, observers=()) as broker:
+        with pytest.raises(BrokerUnavailableError, match="noeviction") as caught:
+            await broker.publish("a", "x")
+    assert not caught.value.in_doubt
+    assert own_redis.names() == []
 
 
 async def test_a_message_that_was_not_heard_is_noticed(own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:

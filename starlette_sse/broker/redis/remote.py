@@ -12,6 +12,7 @@ from starlette_sse.broker.positions import Position, ResetReason, new_epoch
 from starlette_sse.broker.redis.connections import Connections, NoScriptError
 from starlette_sse.broker.redis.records import entry_of, milliseconds
 from starlette_sse.broker.redis.scripts import APPEND, OPEN, READ, STATE
+from starlette_sse.exceptions import BrokerUnavailableError
 
 __all__ = ["RemoteLog"]
 
@@ -64,6 +65,11 @@ class RemoteLog:
             # Nothing was appended, so asking again is safe.
             await self.begin()
             reply = await self._run(APPEND, *args)
+        if reply is None:
+            raise BrokerUnavailableError(
+                f"{self._connections.address} loses the log as soon as it has one: "
+                "give it memory, and maxmemory-policy noeviction, which evicts no keys"
+            )
         return str(reply, "ascii")
 
     async def read(self, channels: Sequence[str], after: Position, limit: int) -> Page | Gap:
