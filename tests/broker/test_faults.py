@@ -299,6 +299,71 @@ async def test_a_paused_server_is_waited_for(own_redis: RedisServer, diary: Diar
     assert scene.ledger.doubtful
 
 
+async def test_a_command_without_an_answer_makes_the_listener_look(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that hangs is known to be away as soon as a publisher has waited for it in vain."""
+    monkeypatch.setattr(listener, "CHECK_INTERVAL", 3600.0)
+    monkeypatch.setattr(listener, "DOUBT_INTERVAL", 0.0)
+    async with Broker(own_redis.url, observers=(), timeout=0.3) as broker:
+        async with broker.subscribe("a"):
+            own_redis.command("CLIENT", "PAUSE", 60_000, "ALL")
+            assert broker.health().ok
+            with pytest.raises(BrokerUnavailableError):
+                await broker.publish("a", "x")
+            await eventually(lambda: not broker.health().ok)
+
+
+@pytest.fixture
+def checks(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The times at which listeners have looked whether their server is there."""
+    times: list[float] = []
+    check = Listener._check
+
+    async def noted(self: Listener, connection: Any) -> None:
+        times.append(anyio.current_time())
+        await check(self, connection)
+
+    monkeypatch.setattr(Listener, "_check", noted)
+    return times
+
+
+async def test_a_refusal_is_no_reason_to_doubt_the_server(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, checks: list[float]
+) -> None:
+    """It was an answer."""
+    monkeypatch.setattr(listener, "CHECK_INTERVAL", 3600.0)
+    monkeypatch.setattr(listener, "DOUBT_INTERVAL", 0.0)
+    async with Broker(own_redis.url, observers=()) as broker, broker.subscribe("a"):
+        own_redis.command("CONFIG", "SET", "maxmemory", "1")
+        with pytest.raises(BrokerUnavailableError, match="refused"):
+            await broker.publish("a", "x")
+        # The listener comes to this wish behind what it doubts.
+        async with broker.subscribe("b"):
+            assert checks == []
+
+
+async def test_many_commands_without_an_answer_are_few_looks(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, checks: list[float]
+) -> None:
+    """A server that answers the listener and no publisher is not asked more for each of them."""
+    monkeypatch.setattr(listener, "DOUBT_INTERVAL", 0.2)
+
+    async def unanswered(*args: Any) -> str:
+        await checkpoint()
+        raise BrokerUnavailableError("no answer")
+
+    monkeypatch.setattr(RemoteLog, "append", unanswered)
+    async with Broker(own_redis.url, observers=()) as broker:
+        await broker.subscribe("a").enter()
+        with anyio.fail_after(15):
+            while len(checks) < 4:
+                with pytest.raises(BrokerUnavailableError):
+                    await broker.publish("a", "x")
+        assert broker.health().ok
+    assert checks[-1] - checks[0] >= 3 * 0.2
+
+
 async def test_a_blocked_server_is_waited_for(own_redis: RedisServer, diary: Diary) -> None:
     """The server's only thread is busy for 3 s: the same."""
     async with playing(own_redis, diary) as scene:

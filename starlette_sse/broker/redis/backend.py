@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import ClassVar
 
 from starlette_sse.broker.base import Backend
@@ -57,7 +58,8 @@ class RedisBackend(Backend):
         await self._connections.close()
 
     async def append(self, channel: str, body: bytes, key: str | None) -> str:
-        event_id = await self._remote.append(channel, body, key)
+        with self._evidence():
+            event_id = await self._remote.append(channel, body, key)
         self._log.acknowledge(event_id)
         return event_id
 
@@ -68,7 +70,19 @@ class RedisBackend(Backend):
         self._listener.unlisten(channel)
 
     async def read(self, channels: Sequence[str], after: Position, limit: int) -> Page | Gap:
-        return await self._remote.read(channels, after, limit)
+        with self._evidence():
+            return await self._remote.read(channels, after, limit)
 
     async def top(self) -> Position:
         return (await self._remote.begin())[0]
+
+    @contextmanager
+    def _evidence(self) -> Iterator[None]:
+        """Let the listener find out what a question without an answer means for everybody."""
+        try:
+            yield
+        except RefusedError:
+            raise
+        except BrokerUnavailableError:
+            self._listener.doubt()
+            raise
