@@ -188,7 +188,7 @@ class Broker:
             each key instead of all of them.
         :raises InvalidEventError: it cannot be an event, brings an id of its own, or is larger than ``max_bytes``.
         :raises BrokerUnavailableError: the backend is away. The event was not published; if the error's ``in_doubt``
-            is true nobody can tell, since the answer was lost. It is never published twice.
+            is true nobody can tell, since the answer was lost or came halfway. It is never published twice.
         :raises BrokerClosedError: the broker was closed.
         """
         return await self._append(channel, self._body(channel, event, key), key)

@@ -30,6 +30,10 @@ ERRORS = (RedisError, OSError, TimeoutError)
 #: What the server says no with.
 REFUSALS = (ResponseError, AuthenticationError, AuthorizationError)
 
+#: What the server adds to an error that a script has raised, and not to one that it has returned or that stopped it
+#: from being run: the script may have written before.
+RAISED = " script: "
+
 #: The most commands under way at once.
 COMMANDS = 16
 
@@ -109,7 +113,7 @@ class Connections:
     async def commands(self, batch: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Send commands over one connection, each after the reply to the one before, and return the replies.
 
-        :raises RefusedError: the server refuses.
+        :raises RefusedError: the server refuses. If its ``in_doubt`` is true, a script had been run in part.
         :raises BrokerUnavailableError: the server cannot be reached. If its ``in_doubt`` is true, the commands had been
             sent.
         :raises NoScriptError: the server does not know a script.
@@ -142,7 +146,9 @@ class Connections:
 
     def _unavailable(self, error: BaseException, *, in_doubt: bool = False) -> BrokerUnavailableError:
         if isinstance(error, REFUSALS):
-            return RefusedError(f"{self.address} refused: {error}")
+            in_doubt = RAISED in str(error)
+            outcome = "; a part of it may have been done" if in_doubt else ""
+            return RefusedError(f"{self.address} refused: {error}{outcome}", in_doubt=in_doubt)
         # A server that has not read its data yet is as good as away, but has done nothing.
         in_doubt = in_doubt and not isinstance(error, BusyLoadingError)
         what = str(error) or f"no answer within {self._timeout} s"
