@@ -167,7 +167,8 @@ class StructlogObserver(Observer):
         self._log.info("subscription.reset", channels=list(channels), reason=reason)
 
     def backend_lost(self, error: BaseException) -> None:
-        self._log.error("broker.lost", error=repr(error))
+        # What repr() tells is up to the backend's library, and may be the type alone.
+        self._log.error("broker.lost", error=f"{type(error).__name__}: {error}")
 
     def backend_back(self, outage: float) -> None:
         self._log.info("broker.recovered", outage=round(outage, 3))

@@ -175,10 +175,24 @@ async def test_an_outage_is_logged_with_its_cause_and_its_length(own_redis: Redi
             await restart(own_redis)
             await eventually(lambda: broker.health().ok)
     (_, error), (_, outage) = diary.entries
+    assert str(error)
     assert logs == [
-        {"event": "broker.lost", "log_level": "error", "error": repr(error)},
+        {"event": "broker.lost", "log_level": "error", "error": f"{type(error).__name__}: {error}"},
         {"event": "broker.recovered", "log_level": "info", "outage": round(outage, 3)},
     ]
+
+
+async def test_a_listener_without_an_answer_is_logged_with_the_address(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, diary: Diary
+) -> None:
+    """Though the server answers commands."""
+    monkeypatch.setattr(listener, "CHECK_INTERVAL", 0.1)
+    async with Broker(own_redis.url, observers=[diary], timeout=0.3):
+        monkeypatch.setattr(Listener, "_take_answer", lambda self, number: None)
+        await eventually(lambda: diary.entries)
+    name, error = diary.entries[0]
+    assert name == "lost"
+    assert f"127.0.0.1:{own_redis.port} does not answer its listener within 0.3 s" in str(error)
 
 
 async def test_a_server_that_is_away_is_asked_less_and_less_often(

@@ -171,10 +171,14 @@ class Listener:
         """Wait until everything that was heard so far has been taken: the answer comes behind it."""
         number = next(self._numbers)
         await connection.send_command("PING", number)
-        with anyio.fail_after(self._timeout):
+        with anyio.move_on_after(self._timeout):
             while self._answered < number:
                 self._answer = anyio.Event()
                 await self._answer.wait()
+            return
+        raise BrokerUnavailableError(
+            f"{self._connections.address} does not answer its listener within {self._timeout} s"
+        )
 
     # What is heard
 
