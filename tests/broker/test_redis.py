@@ -31,11 +31,25 @@ async def test_a_process_has_one_listener_whatever_its_readers(own_redis: RedisS
             for n in range(300):
                 await stack.enter_async_context(broker.subscribe([f"channel {n % 30}", "all"]))
             assert own_redis.command("CLIENT", "LIST", "TYPE", "pubsub").count(b"\n") == 1
-            assert len(own_redis.command("PUBSUB", "CHANNELS")) == 31
+            assert len(own_redis.command("PUBSUB", "CHANNELS")) == 31 + 1
         with anyio.fail_after(5):
-            while own_redis.command("PUBSUB", "CHANNELS"):
+            while own_redis.command("PUBSUB", "CHANNELS") != [b"{starlette_sse}:news:"]:
                 await anyio.sleep(0.01)
         assert broker.health().channels == 0
+
+
+async def test_a_listener_without_channels_is_not_idle(own_redis: RedisServer) -> None:
+    """A server that closes connections on which nothing happens leaves it alone."""
+    own_redis.command("CONFIG", "SET", "timeout", "1")
+    async with Broker(own_redis.url, observers=()) as broker:
+        await settle(broker)
+        # What is idle for as long as the listener is closed, and then once more, as the server looks now and then.
+        for _ in range(2):
+            async with await anyio.connect_tcp("127.0.0.1", own_redis.port) as idle:
+                with anyio.fail_after(15), pytest.raises(anyio.EndOfStream):
+                    await idle.receive()
+        await settle(broker)
+        assert broker.health().outages == 0
 
 
 async def test_every_key_goes_by_itself(own_redis: RedisServer) -> None:

@@ -127,6 +127,8 @@ class Listener:
                 await connection.disconnect(nowait=True)
 
     async def _follow(self, connection: Any) -> NoReturn:
+        # A server that closes idle connections leaves those alone that are subscribed; no channel has this name.
+        await connection.send_command("SUBSCRIBE", self._prefix)
         known = self._log.newest
         self._log.begin(*await self._remote.begin(), known)
         self._proven = min(self._proven, self._log.seen)
@@ -186,9 +188,7 @@ class Listener:
         while True:
             for _ in range(min(TURN, max(1, self._log.retention.history // 2))):
                 reply = await connection.read_response()
-                if isinstance(reply, bytes):
-                    self._take_answer(reply)
-                elif reply[0] == b"message":
+                if reply[0] == b"message":
                     self._take(str(reply[1], "utf-8").removeprefix(self._prefix), reply[2])
                 elif reply[0] == b"pong":
                     self._take_answer(reply[1])
