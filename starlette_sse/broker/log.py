@@ -79,14 +79,17 @@ class Log:
     def bind(self, loop: EventLoop) -> None:
         """Run in ``loop`` from now on; ages go on counting, though every loop has a clock of its own."""
         self.unbind()
-        self._loop = loop
-        self._offset = time.monotonic() - loop.time()
+        # A loop on virtual time may have been far ahead, and nothing grows younger by its end.
+        now = max(self.now(), time.monotonic())
+        self._loop, self._offset = loop, now - loop.time()
         self._set_alarm()
 
     def unbind(self) -> None:
         """Leave the event loop."""
         if self._alarm is not None:
             self._alarm.cancel()
+        if self._loop is not None:
+            self._offset = self.now() - time.monotonic()
         self._alarm = self._loop = None
 
     def now(self) -> float:
