@@ -733,11 +733,14 @@ def is_loading(server: RedisServer) -> bool:
         ("redis://:wrong@127.0.0.1:{port}/0", "refused: invalid username-password pair"),
         ("redis://:right@127.0.0.1:{port}/99", "refused: DB index is out of range"),
         ("redis://poor:right@127.0.0.1:{port}/0", "refused: .*no permissions"),
+        ("redis://deaf:right@127.0.0.1:{port}/0", r"refused: .*channels {starlette_sse}:news:\*"),
     ],
 )
 async def test_a_server_that_refuses_at_the_start_ends_it(own_redis: RedisServer, url: str, told: str) -> None:
     """No waiting mends a password, a database that is not there or a permission: an operator has to."""
     own_redis.command("ACL", "SETUSER", "poor", "on", ">right", "~*", "&*", "+@all", "-eval")
+    # As a new user has it, who is given all but channels.
+    own_redis.command("ACL", "SETUSER", "deaf", "on", ">right", "~*", "+@all", "resetchannels")
     own_redis.command("CONFIG", "SET", "requirepass", "right")
     entered: list[Broker] = []
     with anyio.fail_after(5), pytest.raises(BrokerUnavailableError, match=f"(?i){told}"):

@@ -41,7 +41,7 @@ class RemoteLog:
         The scripts are loaded over the same connection: a server that was started again knows none, so nothing is
         appended there before this has judged what is left.
         """
-        opening = ("EVAL", OPEN, 1, f"{self._prefix}log", new_epoch(), self._log_lives())
+        opening = ("EVAL", OPEN, 1, f"{self._prefix}log", new_epoch(), self._log_lives(), f"{self._prefix}news:")
         loads = [("SCRIPT", "LOAD", script) for script in (APPEND, STATE, READ)]
         epoch, seq, ancestors = (await self._connections.commands([opening, *loads]))[0]
         pairs = (pair.split("=") for pair in str(ancestors or b"", "ascii").split())

@@ -13,9 +13,12 @@ from __future__ import annotations
 
 __all__ = ["APPEND", "OPEN", "READ", "STATE"]
 
-#: KEYS: the hash. ARGV: a new epoch, the hash's time to live in ms.
-#: Returns the epoch, the number, the ancestors.
+#: KEYS: the hash. ARGV: a new epoch, the hash's time to live in ms, what the names of the channels begin with.
+#: Returns the epoch, the number, the ancestors; an error if the user has no right to the channels.
 OPEN = """
+if redis.acl_check_cmd and not redis.acl_check_cmd('PUBLISH', ARGV[3], '') then
+  return redis.error_reply('NOPERM this user may not publish to the channels ' .. ARGV[3] .. '*')
+end
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
 local log = redis.call('HMGET', KEYS[1], 'name', 'run', 'epoch', 'seq', 'ancestors')
 if log[1] and log[2] ~= run then
