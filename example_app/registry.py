@@ -80,7 +80,7 @@ class Registry(Observer):
         self._line("subscription.reset", channels=len(channels), reason=reason)
 
     def backend_lost(self, error: BaseException) -> None:
-        self._line("broker.lost", error=repr(error))
+        self._line("broker.lost", error=f"{type(error).__name__}: {error}")
 
     def backend_back(self, outage: float) -> None:
         self._line("broker.recovered", outage=round(outage, 3))

@@ -59,7 +59,7 @@ class BrokerError(SSEError):
 class BrokerUnavailableError(BrokerError, ConnectionError):
     """Raised by ``publish``, and by subscribing to a channel that is new in this process, while the backend is away.
 
-    :param in_doubt: whether what was asked for may have been done all the same: the answer was lost.
+    :param in_doubt: whether what was asked for may have been done all the same: the answer was lost, or came halfway.
     """
 
     def __init__(self, message: str, *, in_doubt: bool = False) -> None:

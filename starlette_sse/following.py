@@ -15,7 +15,7 @@ from starlette_sse.exceptions import BrokerClosedError, BrokerUnavailableError, 
 
 __all__ = ["check_broker", "following"]
 
-#: Seconds between attempts to listen while the broker's backend is away.
+#: Seconds from one attempt to listen to the next at least, while the broker's backend is away.
 PAUSE = 1.0
 
 
@@ -31,7 +31,9 @@ async def following(
     async with current_event_loop().task_group() as tasks:
         listening = anyio.Event()
         tasks.start_soon(follow, broker, channel, heed, listening, name=f"following {channel}")
-        await listening.wait()
+        # The app starts without its broker, too.
+        if broker.health().error is None:
+            await listening.wait()
         for companion in companions:
             tasks.start_soon(companion, name=f"speaking in {channel}")
         yield
@@ -47,6 +49,7 @@ def check_broker(value: object) -> None:
 async def follow(broker: Broker, channel: str, heed: Callable[[MessageEvent], None], listening: anyio.Event) -> None:
     position: str | None = None
     while True:
+        next_at = anyio.current_time() + PAUSE
         try:
             async with broker.subscribe(channel, position, on_lag="reset") as subscription:
                 listening.set()
@@ -55,8 +58,8 @@ async def follow(broker: Broker, channel: str, heed: Callable[[MessageEvent], No
                     for event in EventDecoder().feed(entry.frame):
                         heed(event)
         except BrokerUnavailableError:
-            # The app starts without its broker, too.
             listening.set()
-            await anyio.sleep(PAUSE)
+            # An attempt waits for the backend, and what is published between two of them is not heard.
+            await anyio.sleep_until(next_at)
         except BrokerClosedError:
             return

@@ -175,7 +175,8 @@ class StructlogObserver(Observer):
         self._bound.info("subscription.reset", channels=list(channels), reason=reason)
 
     def backend_lost(self, error: BaseException) -> None:
-        self._bound.error("broker.lost", error=repr(error))
+        # What repr() tells is up to the backend's library, and may be the type alone.
+        self._bound.error("broker.lost", error=f"{type(error).__name__}: {error}")
 
     def backend_back(self, outage: float) -> None:
         self._bound.info("broker.recovered", outage=round(outage, 3))

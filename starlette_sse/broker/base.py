@@ -35,9 +35,10 @@ class Backend(ABC):
     async def open(self, log: Log) -> None:
         """Be ready to feed ``log``, and :meth:`~starlette_sse.broker.log.Log.begin` it with the log's present end.
 
-        A backend may be opened again after :meth:`close`, in another event loop too.
+        A backend may be opened again after :meth:`close`, in another event loop too. If a server cannot be reached it
+        tells the log by :meth:`~starlette_sse.broker.log.Log.lost`, and :meth:`serve` begins the log later.
 
-        :raises BrokerUnavailableError: there is no log to be had.
+        :raises BrokerUnavailableError: the server is there and refuses.
         """
 
     async def serve(self) -> None:  # noqa: B027 - most have nothing to do

@@ -83,9 +83,10 @@ class Broker:
     :raises ConfigurationError: a parameter cannot work.
     :raises MissingDependencyError: the backend needs an extra that is not installed.
 
-    Enter it in the app's lifespan with ``async with``; a memory broker works without. Everything is called in the event
-    loop that it was entered in, except :meth:`publish_from_thread` and :meth:`health`. On asyncio it may be left in
-    another task than entered it, as a test's fixture is.
+    Enter it in the app's lifespan with ``async with``; a memory broker works without. A backend that cannot be reached
+    then is waited for beside the app; one that refuses raises :exc:`~starlette_sse.BrokerUnavailableError`. Everything
+    is called in the event loop that it was entered in, except :meth:`publish_from_thread` and :meth:`health`. On
+    asyncio it may be left in another task than entered it, as a test's fixture is.
     """
 
     def __init__(
@@ -187,7 +188,7 @@ class Broker:
             each key instead of all of them.
         :raises InvalidEventError: it cannot be an event, brings an id of its own, or is larger than ``max_bytes``.
         :raises BrokerUnavailableError: the backend is away. The event was not published; if the error's ``in_doubt``
-            is true nobody can tell, since the answer was lost. It is never published twice.
+            is true nobody can tell, since the answer was lost or came halfway. It is never published twice.
         :raises BrokerClosedError: the broker was closed.
         """
         return await self._append(channel, self._body(channel, event, key), key)

@@ -52,6 +52,7 @@ class Log:
     def __init__(self, retention: Retention, tally: Tally) -> None:
         self.retention = retention
         self.tally = tally
+        #: The log's name; empty until :meth:`begin`, and nobody reads before.
         self.epoch = ""
         #: Earlier epochs of this log, each with the last of its numbers that is still valid here.
         self.ancestors: Mapping[str, int] = {}
@@ -78,14 +79,17 @@ class Log:
     def bind(self, loop: EventLoop) -> None:
         """Run in ``loop`` from now on; ages go on counting, though every loop has a clock of its own."""
         self.unbind()
-        self._loop = loop
-        self._offset = time.monotonic() - loop.time()
+        # A loop on virtual time may have been far ahead, and nothing grows younger by its end.
+        now = max(self.now(), time.monotonic())
+        self._loop, self._offset = loop, now - loop.time()
         self._set_alarm()
 
     def unbind(self) -> None:
         """Leave the event loop."""
         if self._alarm is not None:
             self._alarm.cancel()
+        if self._loop is not None:
+            self._offset = self.now() - time.monotonic()
         self._alarm = self._loop = None
 
     def now(self) -> float:

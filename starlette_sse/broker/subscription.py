@@ -18,7 +18,8 @@ from starlette_sse.exceptions import BrokerError, BrokerUnavailableError, SlowRe
 
 __all__ = ["OnLag", "Snapshot", "Subscription"]
 
-#: Seconds until a page that could not be read is asked for again, while the backend does not say that it is away.
+#: Seconds until a page that could not be read is asked for again, while the backend does not say that it is away; and
+#: from one reset to the next, if nothing could be delivered in between.
 RETRY = 0.5
 
 OnLag = Literal["disconnect", "reset", "latest"]
@@ -44,6 +45,8 @@ class Subscription(LiveReader, AsyncIterator[Entry]):
         "_interrupted",
         "_on_lag",
         "_owing",
+        "_reset_at",
+        "_reset_to",
         "_served",
         "_snapshot",
         "_snapshot_due",
@@ -78,6 +81,8 @@ class Subscription(LiveReader, AsyncIterator[Entry]):
         self._snapshot_due = False
         # A reset or a snapshot that the reader does not have yet.
         self._owing = False
+        # When the last reset was, and the number that it left the reader at.
+        self._reset_at, self._reset_to = 0.0, -1
         # A page or a live event was had: what is missed from now on is the reader's own slowness.
         self._served = False
         self._entered = False
@@ -238,10 +243,14 @@ class Subscription(LiveReader, AsyncIterator[Entry]):
         if self._failure is not None:
             raise self._failure
         if self._interrupted is not None:
+            # What nobody has taken yet is replaced.
+            if self._was_just_reset() and not self._backlog:
+                return await self._rest_until_retry()
             reason, self._interrupted = self._interrupted, None
             self._reset(reason, str(self._at))
         elif not self._backlog and self._errand is not None:
             await self._errand()
+        return None
 
     def _take_backlog(self, limit: int) -> list[Entry]:
         """Take the entries that come first: one if there is any, and more up to ``limit`` bytes."""
@@ -273,7 +282,8 @@ class Subscription(LiveReader, AsyncIterator[Entry]):
         if self._interrupted is not None or self._failure is not None:
             return None
         if isinstance(page, Gap):
-            return self._bridge(page)
+            # A log that is lost again and again would be told as fast as it can be asked, each time with a snapshot.
+            return await self._rest_until_retry() if self._was_just_reset() else self._bridge(page)
         self._served = True
         self._epoch, self._seq = page.upto
         self._backlog.extend(page.entries)
@@ -308,6 +318,9 @@ class Subscription(LiveReader, AsyncIterator[Entry]):
             self._log.tally.lagged(self.channels, self._on_lag)
             self._reset(ResetReason.LAGGED, self._requested(), gap)
 
+    def _was_just_reset(self) -> bool:
+        return self._seq == self._reset_to and self._loop.time() < self._reset_at + RETRY
+
     def _requested(self) -> str:
         return str(Position(self._epoch, self._seq))
 
@@ -335,6 +348,7 @@ class Subscription(LiveReader, AsyncIterator[Entry]):
         newest = self._newest() if gap is None else gap.newest
         oldest = self._log.gap(self.channels, reason).oldest if gap is None else gap.oldest
         self._epoch, self._seq = newest
+        self._reset_at, self._reset_to = self._loop.time(), newest.seq
         self._snapshot_due = self._snapshot is not None
         # With a snapshot to come the id follows that: a client that is cut off in between asks for both again.
         self._backlog.append(reset(reason, requested, oldest, newest, moves=not self._snapshot_due))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
@@ -14,11 +13,13 @@ import anyio.to_thread
 import pytest
 from anyio.lowlevel import checkpoint
 from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import BusyLoadingError, RedisError
 
 from starlette_sse.broker import Broker, Gap, Page, Position
 from starlette_sse.broker.redis import listener
 from starlette_sse.broker.redis.listener import Listener
 from starlette_sse.broker.redis.remote import RemoteLog
+from starlette_sse.broker.subscription import RETRY
 from starlette_sse.decoding import EventDecoder
 from starlette_sse.exceptions import BrokerUnavailableError
 from starlette_sse.observers import StructlogObserver
@@ -174,10 +175,24 @@ async def test_an_outage_is_logged_with_its_cause_and_its_length(own_redis: Redi
             await restart(own_redis)
             await eventually(lambda: broker.health().ok)
     (_, error), (_, outage) = diary.entries
+    assert str(error)
     assert logs == [
-        {"event": "broker.lost", "log_level": "error", "error": repr(error)},
+        {"event": "broker.lost", "log_level": "error", "error": f"{type(error).__name__}: {error}"},
         {"event": "broker.recovered", "log_level": "info", "outage": round(outage, 3)},
     ]
+
+
+async def test_a_listener_without_an_answer_is_logged_with_the_address(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, diary: Diary
+) -> None:
+    """Though the server answers commands."""
+    monkeypatch.setattr(listener, "CHECK_INTERVAL", 0.1)
+    async with Broker(own_redis.url, observers=[diary], timeout=0.3):
+        monkeypatch.setattr(Listener, "_take_answer", lambda self, number: None)
+        await eventually(lambda: diary.entries)
+    name, error = diary.entries[0]
+    assert name == "lost"
+    assert f"127.0.0.1:{own_redis.port} does not answer its listener within 0.3 s" in str(error)
 
 
 async def test_a_server_that_is_away_is_asked_less_and_less_often(
@@ -298,6 +313,71 @@ async def test_a_paused_server_is_waited_for(own_redis: RedisServer, diary: Diar
     assert scene.ledger.doubtful
 
 
+async def test_a_command_without_an_answer_makes_the_listener_look(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that hangs is known to be away as soon as a publisher has waited for it in vain."""
+    monkeypatch.setattr(listener, "CHECK_INTERVAL", 3600.0)
+    monkeypatch.setattr(listener, "DOUBT_INTERVAL", 0.0)
+    async with Broker(own_redis.url, observers=(), timeout=0.3) as broker:
+        async with broker.subscribe("a"):
+            own_redis.command("CLIENT", "PAUSE", 60_000, "ALL")
+            assert broker.health().ok
+            with pytest.raises(BrokerUnavailableError):
+                await broker.publish("a", "x")
+            await eventually(lambda: not broker.health().ok)
+
+
+@pytest.fixture
+def checks(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The times at which listeners have looked whether their server is there."""
+    times: list[float] = []
+    check = Listener._check
+
+    async def noted(self: Listener, connection: Any) -> None:
+        times.append(anyio.current_time())
+        await check(self, connection)
+
+    monkeypatch.setattr(Listener, "_check", noted)
+    return times
+
+
+async def test_a_refusal_is_no_reason_to_doubt_the_server(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, checks: list[float]
+) -> None:
+    """It was an answer."""
+    monkeypatch.setattr(listener, "CHECK_INTERVAL", 3600.0)
+    monkeypatch.setattr(listener, "DOUBT_INTERVAL", 0.0)
+    async with Broker(own_redis.url, observers=()) as broker, broker.subscribe("a"):
+        own_redis.command("CONFIG", "SET", "maxmemory", "1")
+        with pytest.raises(BrokerUnavailableError, match="refused"):
+            await broker.publish("a", "x")
+        # The listener comes to this wish behind what it doubts.
+        async with broker.subscribe("b"):
+            assert checks == []
+
+
+async def test_many_commands_without_an_answer_are_few_looks(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, checks: list[float]
+) -> None:
+    """A server that answers the listener and no publisher is not asked more for each of them."""
+    monkeypatch.setattr(listener, "DOUBT_INTERVAL", 0.2)
+
+    async def unanswered(*args: Any) -> str:
+        await checkpoint()
+        raise BrokerUnavailableError("no answer")
+
+    monkeypatch.setattr(RemoteLog, "append", unanswered)
+    async with Broker(own_redis.url, observers=()) as broker:
+        await broker.subscribe("a").enter()
+        with anyio.fail_after(15):
+            while len(checks) < 4:
+                with pytest.raises(BrokerUnavailableError):
+                    await broker.publish("a", "x")
+        assert broker.health().ok
+    assert checks[-1] - checks[0] >= 3 * 0.2
+
+
 async def test_a_blocked_server_is_waited_for(own_redis: RedisServer, diary: Diary) -> None:
     """The server's only thread is busy for 3 s: the same."""
     async with playing(own_redis, diary) as scene:
@@ -393,6 +473,78 @@ async def test_an_evicted_index_is_no_silent_loss(own_redis: RedisServer, lost: 
         client.check(ledger)
         await client.disconnect()
         assert len(client.resets) == 1
+
+
+async def test_a_log_that_vanishes_at_each_look_is_told_of_now_and_then(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that keeps nothing does not make a reader get a reset and a snapshot as fast as it can ask."""
+    read = RemoteLog.read
+
+    async def read_nothing(self: RemoteLog, channels: Sequence[str], after: Position, limit: int) -> Page | Gap:
+        own_redis.evict(":log")
+        return await read(self, channels, after, limit)
+
+    monkeypatch.setattr(RemoteLog, "read", read_nothing)
+    async with Broker(own_redis.url, observers=()) as broker:
+        epoch = (await broker.publish("a", "x")).partition("-")[0]
+        async with broker.subscribe("a", f"{epoch}-0", snapshot=lambda: "state") as subscription:
+            start = anyio.current_time()
+            events = await take(subscription, 6)
+    assert [event.type for event in events] == ["stream-reset", "message"] * 3
+    assert anyio.current_time() - start >= 2 * RETRY
+
+
+async def test_a_log_that_is_lost_again_and_again_is_told_of_now_and_then(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often the listener finds another one."""
+    monkeypatch.setattr(listener, "CHECK_INTERVAL", 0.01)
+
+    async def evict() -> None:
+        while True:
+            await anyio.to_thread.run_sync(own_redis.evict, ":log")
+
+    async with Broker(own_redis.url, observers=()) as broker, broker.subscribe("a") as subscription:
+        async with anyio.create_task_group() as tasks:
+            start = anyio.current_time()
+            tasks.start_soon(evict)
+            assert {event.type for event in await take(subscription, 3)} == {"stream-reset"}
+            tasks.cancel_scope.cancel()
+    assert anyio.current_time() - start >= 2 * RETRY
+
+
+async def test_a_reset_is_told_at_once_if_events_have_come_since_the_last(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only one that directly follows another waits."""
+    monkeypatch.setattr("starlette_sse.broker.subscription.RETRY", 3600.0)
+    monkeypatch.setattr(listener, "CHECK_INTERVAL", 0.01)
+    async with Broker(own_redis.url, observers=()) as broker, broker.subscribe("a") as subscription:
+        for number in range(3):
+            await broker.publish("a", str(number))
+            assert await texts(subscription, 1) == [str(number)]
+            own_redis.evict(":log")
+            assert [event.type for event in await take(subscription, 1)] == ["stream-reset"]
+
+
+async def test_a_server_that_keeps_no_log_is_told_to_the_publisher(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It evicts what was just begun: the event is in no log, and the error says what to do."""
+    begin = RemoteLog.begin
+
+    async def begin_in_vain(self: RemoteLog) -> tuple[Position, dict[str, int]]:
+        begun = await begin(self)
+        own_redis.evict(":log")
+        return begun
+
+    monkeypatch.setattr(RemoteLog, "begin", begin_in_vain)
+    async with Broker(own_redis.url, observers=()) as broker:
+        with pytest.raises(BrokerUnavailableError, match="noeviction") as caught:
+            await broker.publish("a", "x")
+    assert not caught.value.in_doubt
+    assert own_redis.names() == []
 
 
 async def test_a_message_that_was_not_heard_is_noticed(own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -503,14 +655,98 @@ async def test_subscribing_while_it_is_away(own_redis: RedisServer) -> None:
 
 
 async def test_a_server_that_is_away_at_the_start_is_named(own_redis: RedisServer) -> None:
-    """Entering the broker fails in time, with the address and without the password."""
+    """The broker is entered in time, and tells everybody the address and nobody the password."""
     own_redis.kill()
     url = own_redis.url.replace("//", "//:secret@")
-    with anyio.fail_after(5), pytest.raises(BrokerUnavailableError, match=re.escape(str(own_redis.port))) as caught:
-        async with Broker(url, observers=()):
-            pass
-    assert "secret" not in str(caught.value)
-    own_redis.start()
+    with anyio.fail_after(5):
+        async with Broker(url, observers=(), timeout=0.3) as broker:
+            with pytest.raises(BrokerUnavailableError) as unpublished:
+                await broker.publish("a", "x")
+            with pytest.raises(BrokerUnavailableError, match="cannot be listened to") as unheard:
+                await broker.subscribe("a").enter()
+            health = broker.health()
+    assert not unpublished.value.in_doubt
+    for told in (str(unpublished.value), str(unheard.value), str(health.error)):
+        assert str(own_redis.port) in told
+        assert "secret" not in told
+    assert (health.ok, health.position, health.channels, health.outages) == (False, "", 0, 1)
+
+
+async def test_a_server_that_comes_after_the_start_is_found(own_redis: RedisServer, diary: Diary) -> None:
+    """A broker that was entered before is whole then, and who waits to read has missed and is told nothing."""
+    own_redis.kill()
+    received: list[str] = []
+
+    async def read(broker: Broker) -> None:
+        async with broker.subscribe("a") as subscription:
+            entered.set()
+            received.extend(await texts(subscription, 1))
+
+    entered = anyio.Event()
+    async with Broker(own_redis.url, observers=[diary], timeout=15.0) as broker, anyio.create_task_group() as tasks:
+        tasks.start_soon(read, broker)
+        await anyio.wait_all_tasks_blocked()
+        assert broker.health().subscriptions == 1
+        await restart(own_redis)
+        await entered.wait()
+        event_id = await broker.publish("a", "x")
+        await settle(broker)
+        assert broker.health().ok
+        assert broker.health().position.startswith(event_id.partition("-")[0])
+    assert received == ["x"]
+    assert [name for name in diary.names() if name in {"lost", "back", "reset"}] == ["lost", "back"]
+
+
+async def test_a_server_that_is_loading_its_data_at_the_start_is_waited_for(own_redis: RedisServer) -> None:
+    """It says no, but not for long."""
+    slowly = "--key-load-delay", "50000", "--loading-process-events-interval-bytes", "1024"
+    own_redis.command("CONFIG", "SET", "rdbcompression", "no")
+    for number in range(20):
+        own_redis.command("SET", f"key {number}", "x" * 2000)
+    own_redis.command("SAVE")
+    own_redis.kill()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(anyio.to_thread.run_sync, own_redis.start, *slowly)
+        await eventually(lambda: is_loading(own_redis))
+        async with Broker(own_redis.url, observers=()) as broker:
+            assert "loading" in str(broker.health().error)
+            with pytest.raises(BrokerUnavailableError, match="loading") as caught:
+                await broker.publish("a", "x")
+            assert not caught.value.in_doubt
+            await eventually(lambda: broker.health().ok)
+
+
+def is_loading(server: RedisServer) -> bool:
+    try:
+        server.command("PING")
+    except BusyLoadingError:
+        return True
+    except RedisError:
+        return False
+    raise AssertionError("it has loaded its data already")
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("redis://127.0.0.1:{port}/0", "refused: Authentication required"),
+        ("redis://:wrong@127.0.0.1:{port}/0", "refused: invalid username-password pair"),
+        ("redis://:right@127.0.0.1:{port}/99", "refused: DB index is out of range"),
+        ("redis://poor:right@127.0.0.1:{port}/0", "refused: .*no permissions"),
+        ("redis://deaf:right@127.0.0.1:{port}/0", r"refused: .*channels {starlette_sse}:news:\*"),
+    ],
+)
+async def test_a_server_that_refuses_at_the_start_ends_it(own_redis: RedisServer, url: str, told: str) -> None:
+    """No waiting mends a password, a database that is not there or a permission: an operator has to."""
+    own_redis.command("ACL", "SETUSER", "poor", "on", ">right", "~*", "&*", "+@all", "-eval")
+    # As a new user has it, who is given all but channels.
+    own_redis.command("ACL", "SETUSER", "deaf", "on", ">right", "~*", "+@all", "resetchannels")
+    own_redis.command("CONFIG", "SET", "requirepass", "right")
+    entered: list[Broker] = []
+    with anyio.fail_after(5), pytest.raises(BrokerUnavailableError, match=f"(?i){told}"):
+        async with Broker(url.format(port=own_redis.port), observers=()) as broker:
+            entered.append(broker)
+    assert entered == []
 
 
 async def test_a_publish_that_was_not_sent_is_not_in_doubt(own_redis: RedisServer) -> None:

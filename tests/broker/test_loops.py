@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import anyio
 import pytest
+from trio.testing import MockClock
 
 from starlette_sse.broker import Broker, Subscription
 from starlette_sse.exceptions import BrokerClosedError, BrokerError
+from starlette_sse.testing.virtual_time import AsyncioVirtualClock
 from tests.broker.reading import take, texts
 from tests.broker.redis_server import RedisServer
 
 LOOPS = ["asyncio", "trio"]
+
+#: Options that make a run of each on virtual time.
+VIRTUAL: dict[str, Callable[[], dict[str, Any]]] = {
+    "asyncio": lambda: {"loop_factory": AsyncioVirtualClock()},
+    "trio": lambda: {"clock": MockClock(autojump_threshold=0)},
+}
 
 
 @pytest.mark.parametrize("first", LOOPS)
@@ -49,6 +58,41 @@ def test_ages_go_on_in_another_event_loop() -> None:
     times = [anyio.run(now, backend=loop) for loop in (*LOOPS, *LOOPS)]
     assert times == sorted(times)
     assert times[-1] - times[0] < 60
+
+
+@pytest.mark.parametrize("first", VIRTUAL)
+@pytest.mark.parametrize("second", VIRTUAL)
+def test_events_expire_on_virtual_time_in_one_run_after_another(first: str, second: str) -> None:
+    """A broker at module level serves test after test, each of which may begin where its clock is at 0 again."""
+    broker = Broker(max_age=60.0, observers=())
+
+    async def publish() -> None:
+        await anyio.sleep(3600.0)
+        await broker.publish("a", "x")
+        await anyio.sleep(20.0)
+
+    async def wait() -> None:
+        await broker.publish("b", "x")
+        for seconds, channels in [(39.0, 2), (2.0, 1), (18.0, 1), (2.0, 0)]:
+            await anyio.sleep(seconds)
+            assert broker.health().channels == channels
+
+    for function, loop in [(publish, first), (wait, second)]:
+        anyio.run(function, backend=loop, backend_options=VIRTUAL[loop]())
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_the_clock_goes_on_when_the_event_loop_has_ended(loop: str) -> None:
+    """How long the backend has been away can be asked afterwards."""
+    broker = Broker(observers=())
+
+    async def lose() -> None:
+        async with broker:
+            broker._log.lost(OSError("away"))
+            await anyio.sleep(100.0)
+
+    anyio.run(lose, backend=loop, backend_options=VIRTUAL[loop]())
+    assert 100.0 <= broker.health().outage < 160.0
 
 
 @pytest.mark.parametrize("loop", LOOPS)

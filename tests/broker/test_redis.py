@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -11,10 +12,14 @@ import pytest
 
 from starlette_sse.broker import Broker
 from starlette_sse.broker.positions import new_epoch
+from starlette_sse.broker.redis import RedisBackend
+from starlette_sse.broker.redis.scripts import APPEND, OPEN, READ, STATE
 from starlette_sse.exceptions import BrokerUnavailableError
+from starlette_sse.testing import conformance
 from tests.broker.clients import Client, Ledger
 from tests.broker.reading import publish_together, settle, take, texts
 from tests.broker.redis_server import RedisServer, running
+from tests.servers.processes import ROOT
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
 
@@ -26,11 +31,25 @@ async def test_a_process_has_one_listener_whatever_its_readers(own_redis: RedisS
             for n in range(300):
                 await stack.enter_async_context(broker.subscribe([f"channel {n % 30}", "all"]))
             assert own_redis.command("CLIENT", "LIST", "TYPE", "pubsub").count(b"\n") == 1
-            assert len(own_redis.command("PUBSUB", "CHANNELS")) == 31
+            assert len(own_redis.command("PUBSUB", "CHANNELS")) == 31 + 1
         with anyio.fail_after(5):
-            while own_redis.command("PUBSUB", "CHANNELS"):
+            while own_redis.command("PUBSUB", "CHANNELS") != [b"{starlette_sse}:news:"]:
                 await anyio.sleep(0.01)
         assert broker.health().channels == 0
+
+
+async def test_a_listener_without_channels_is_not_idle(own_redis: RedisServer) -> None:
+    """A server that closes connections on which nothing happens leaves it alone."""
+    own_redis.command("CONFIG", "SET", "timeout", "1")
+    async with Broker(own_redis.url, observers=()) as broker:
+        await settle(broker)
+        # What is idle for as long as the listener is closed, and then once more, as the server looks now and then.
+        for _ in range(2):
+            async with await anyio.connect_tcp("127.0.0.1", own_redis.port) as idle:
+                with anyio.fail_after(15), pytest.raises(anyio.EndOfStream):
+                    await idle.receive()
+        await settle(broker)
+        assert broker.health().outages == 0
 
 
 async def test_every_key_goes_by_itself(own_redis: RedisServer) -> None:
@@ -139,6 +158,53 @@ async def test_a_full_server_refuses_and_nothing_is_in_doubt(own_redis: RedisSer
         own_redis.command("CONFIG", "SET", "maxmemory", "0")
         await broker.publish("a", "after")
         assert await texts(subscription, 2) == ["before", "after"]
+
+
+async def test_the_documented_rights_are_enough(own_redis: RedisServer) -> None:
+    """A user that has those, and no others, can do all that every backend must, and is refused nothing."""
+    text = (ROOT / "docs" / "broadcast.rst").read_text()
+    # A prefix for each check.
+    rights = text[text.index("ACL SETUSER") : text.index("What Redis sees:")].replace("{starlette_sse}", "{*}").split()
+    own_redis.command(*rights)
+    url = f"redis://news:password@127.0.0.1:{own_redis.port}/1"
+    for check in [*conformance.CHECKS, *conformance.SHARED_CHECKS]:
+        await check(lambda name: RedisBackend(url, prefix=name, timeout=5.0))
+    # Redis-py offers its name, which a server may decline.
+    assert {entry[b"object"] for entry in own_redis.command("ACL", "LOG")} <= {b"client", b"client|setinfo"}
+    asked = {word for script in (APPEND, OPEN, READ, STATE) for word in re.findall(r"redis\.p?call\('(\w+)'", script)}
+    connection = {"EVAL", "EVALSHA", "SCRIPT|LOAD", "SUBSCRIBE", "UNSUBSCRIBE", "PING", "SELECT"}
+    assert {word[1:].upper() for word in rights if word.startswith("+")} == asked | connection
+
+
+@pytest.mark.parametrize(
+    ("rights", "in_doubt"), [(("resetchannels",), True), (("-xadd",), True), (("-hincrby",), False), (("~x",), False)]
+)
+async def test_a_publication_that_is_refused_half_done_is_in_doubt(
+    own_redis: RedisServer, rights: tuple[str, ...], in_doubt: bool
+) -> None:
+    """What a script has written before it was stopped stays; what was stopped before that is not there."""
+    own_redis.command("ACL", "SETUSER", "poor", "on", ">right", "~*", "&*", "+@all")
+    url = own_redis.url.replace("//", "//poor:right@")
+    async with Broker(own_redis.url, observers=()) as rich, Broker(url, observers=()) as poor:
+        start = await rich.publish("a", "start")
+        own_redis.command("ACL", "SETUSER", "poor", *(("resetkeys", "~x") if rights == ("~x",) else rights))
+        with pytest.raises(BrokerUnavailableError, match="refused") as caught:
+            await poor.publish("a", "x")
+        assert caught.value.in_doubt is in_doubt
+        assert ("may have been done" in str(caught.value)) is in_doubt
+        await rich.publish("a", "end")
+        async with rich.subscribe("a", start) as subscription:
+            expected = ["x", "end"] if rights == ("resetchannels",) else ["end"]
+            assert await texts(subscription, len(expected)) == expected
+
+
+async def test_a_server_that_lacks_a_replica_refuses_and_nothing_is_in_doubt(own_redis: RedisServer) -> None:
+    """Whatever keeps it from the first write keeps it from all."""
+    async with Broker(own_redis.url, observers=()) as broker:
+        own_redis.command("CONFIG", "SET", "min-replicas-to-write", "1")
+        with pytest.raises(BrokerUnavailableError, match=r"refused: .*replicas") as caught:
+            await broker.publish("a", "x")
+        assert not caught.value.in_doubt
 
 
 async def test_a_failover_is_told(own_redis: RedisServer, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ import pytest
 from starlette.requests import Request
 
 from starlette_sse import Broker, BrokerUnavailableError, CloseReason, ConfigurationError, SSEEndpoint
+from starlette_sse.broker.log import Log
+from starlette_sse.broker.memory import MemoryBackend
 from starlette_sse.closing import CHANNEL, close_everywhere, follow_closes
 from tests.broker.redis_server import running as redis_running
 from tests.limits.visits import Visit
@@ -179,3 +181,24 @@ async def test_a_broker_that_is_closed_early_ends_the_following() -> None:
         async with follow_closes(broker):
             await broker.close()
             await anyio.sleep(1.0)
+
+
+async def test_a_backend_that_is_away_does_not_hold_up_the_start() -> None:
+    """The app is there at once, and all the time somebody tries to listen."""
+    began: list[float] = []
+
+    class Away(MemoryBackend):
+        async def open(self, log: Log) -> None:
+            await super().open(log)
+            log.lost(OSError("away"))
+
+        async def listen(self, channels: Sequence[str]) -> None:
+            began.append(anyio.current_time())
+            await anyio.sleep(5.0)
+            raise BrokerUnavailableError("away")
+
+    start = anyio.current_time()
+    async with Broker(Away(), observers=()) as broker, follow_closes(broker):
+        assert anyio.current_time() == start
+        await anyio.sleep(12.0)
+    assert [round(at - start, 3) for at in began] == [0.0, 5.0, 10.0]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -118,6 +119,20 @@ def test_a_proxy_passes_each_event_on_at_once(server: AppServer, proxy: Program,
             assert stream.next().data == data
         server.control.end(name)
         assert stream.rest() == []
+
+
+def test_a_proxy_holds_back_no_small_event(server: AppServer, proxy: Program, make: Make) -> None:
+    """It sends them as they come; HAProxy waits for more to fill a packet with, unless its option says otherwise."""
+    name = f"{proxy.port}-small"
+    with server.open(name, port=proxy.port) as stream:
+        took: list[float] = []
+        for number in range(5):
+            began = time.perf_counter()
+            server.control.order(name, data=str(number))
+            assert stream.next().data == str(number)
+            took.append(time.perf_counter() - began)
+        server.control.end(name)
+    assert (min(took) > 0.1) == (make is haproxy)
 
 
 def test_a_proxy_passes_on_the_opening_frame_at_once(server: AppServer, proxy: Program) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import ClassVar
 
 from starlette_sse.broker.base import Backend
 from starlette_sse.broker.entries import Gap, Page
 from starlette_sse.broker.log import Log
 from starlette_sse.broker.positions import Position
-from starlette_sse.broker.redis.connections import Connections
+from starlette_sse.broker.redis.connections import Connections, RefusedError
 from starlette_sse.broker.redis.listener import Listener
 from starlette_sse.broker.redis.remote import RemoteLog
+from starlette_sse.exceptions import BrokerUnavailableError
 
 __all__ = ["RedisBackend"]
 
@@ -41,7 +43,13 @@ class RedisBackend(Backend):
         self._connections.open()
         self._remote = RemoteLog(self._connections, log, self._prefix)
         self._listener = Listener(self._remote, self._connections, log, f"{self._prefix}news:", self._timeout)
-        log.begin(*await self._remote.begin())
+        try:
+            log.begin(*await self._remote.begin())
+        except RefusedError:
+            raise
+        except BrokerUnavailableError as exc:
+            # The listener begins the log when the server comes.
+            log.lost(exc)
 
     async def serve(self) -> None:
         await self._listener.serve()
@@ -50,7 +58,8 @@ class RedisBackend(Backend):
         await self._connections.close()
 
     async def append(self, channel: str, body: bytes, key: str | None) -> str:
-        event_id = await self._remote.append(channel, body, key)
+        with self._evidence():
+            event_id = await self._remote.append(channel, body, key)
         self._log.acknowledge(event_id)
         return event_id
 
@@ -61,7 +70,19 @@ class RedisBackend(Backend):
         self._listener.unlisten(channel)
 
     async def read(self, channels: Sequence[str], after: Position, limit: int) -> Page | Gap:
-        return await self._remote.read(channels, after, limit)
+        with self._evidence():
+            return await self._remote.read(channels, after, limit)
 
     async def top(self) -> Position:
         return (await self._remote.begin())[0]
+
+    @contextmanager
+    def _evidence(self) -> Iterator[None]:
+        """Let the listener find out what a question without an answer means for everybody."""
+        try:
+            yield
+        except RefusedError:
+            raise
+        except BrokerUnavailableError:
+            self._listener.doubt()
+            raise

@@ -11,14 +11,28 @@ from starlette_sse.exceptions import BrokerUnavailableError, ConfigurationError,
 
 try:
     from redis.asyncio.connection import ConnectionPool, parse_url
-    from redis.exceptions import BusyLoadingError, NoScriptError, RedisError, ResponseError
+    from redis.exceptions import (
+        AuthenticationError,
+        AuthorizationError,
+        BusyLoadingError,
+        NoScriptError,
+        RedisError,
+        ResponseError,
+    )
 except ImportError as exc:  # pragma: no cover - the tests run it in a process that hides redis
     raise MissingDependencyError('a redis:// broker needs redis-py: pip install "starlette_sse[redis]"') from exc
 
-__all__ = ["ERRORS", "Connections", "NoScriptError"]
+__all__ = ["ERRORS", "Connections", "NoScriptError", "RefusedError"]
 
 #: How a connection fails.
 ERRORS = (RedisError, OSError, TimeoutError)
+
+#: What the server says no with.
+REFUSALS = (ResponseError, AuthenticationError, AuthorizationError)
+
+#: What the server adds to an error that a script has raised, and not to one that it has returned or that stopped it
+#: from being run: the script may have written before.
+RAISED = " script: "
 
 #: The most commands under way at once.
 COMMANDS = 16
@@ -33,6 +47,10 @@ FIXED: dict[str, Any] = {
     "retry_on_timeout": False,
     "socket_timeout": None,
 }
+
+
+class RefusedError(BrokerUnavailableError):
+    """Raised when the server is there and says no, which an operator must mend."""
 
 
 class Connections:
@@ -78,7 +96,7 @@ class Connections:
     async def listener(self) -> Any:
         """Return a new connection.
 
-        :raises BrokerUnavailableError: the server cannot be reached.
+        :raises BrokerUnavailableError: the server cannot be reached, or refuses.
         """
         connection = self._opened().make_connection()
         try:
@@ -95,8 +113,9 @@ class Connections:
     async def commands(self, batch: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Send commands over one connection, each after the reply to the one before, and return the replies.
 
-        :raises BrokerUnavailableError: the server cannot be reached, or refuses. If its ``in_doubt`` is true, the
-            commands had been sent.
+        :raises RefusedError: the server refuses. If its ``in_doubt`` is true, a script had been run in part.
+        :raises BrokerUnavailableError: the server cannot be reached. If its ``in_doubt`` is true, the commands had been
+            sent.
         :raises NoScriptError: the server does not know a script.
         """
         sent = False
@@ -117,8 +136,6 @@ class Connections:
                             await pool.release(connection)
         except NoScriptError:
             raise
-        except (ResponseError, BusyLoadingError) as exc:
-            raise BrokerUnavailableError(f"{self.address} refused: {exc}") from exc
         except ERRORS as exc:
             raise self._unavailable(exc, in_doubt=sent) from exc
 
@@ -128,6 +145,12 @@ class Connections:
         return self._pool
 
     def _unavailable(self, error: BaseException, *, in_doubt: bool = False) -> BrokerUnavailableError:
+        if isinstance(error, REFUSALS):
+            in_doubt = RAISED in str(error)
+            outcome = "; a part of it may have been done" if in_doubt else ""
+            return RefusedError(f"{self.address} refused: {error}{outcome}", in_doubt=in_doubt)
+        # A server that has not read its data yet is as good as away, but has done nothing.
+        in_doubt = in_doubt and not isinstance(error, BusyLoadingError)
         what = str(error) or f"no answer within {self._timeout} s"
         outcome = "; whether it was done cannot be told" if in_doubt else ""
         return BrokerUnavailableError(f"{self.address} cannot be reached: {what}{outcome}", in_doubt=in_doubt)

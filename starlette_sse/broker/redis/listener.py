@@ -26,8 +26,9 @@ from starlette_sse.exceptions import BrokerError, BrokerUnavailableError
 
 __all__ = ["Listener"]
 
-#: Seconds between two looks whether the connection is alive and the log still the same.
-CHECK_INTERVAL = 10.0
+#: Seconds between two looks whether the connection is alive and the log still the same; and at least, while there is
+#: reason to doubt it.
+CHECK_INTERVAL, DOUBT_INTERVAL = 10.0, 1.0
 
 #: Seconds before the first attempt to come back, and at most before any.
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
@@ -59,7 +60,9 @@ class Listener:
         self._wishes: dict[str, bool] = {}
         # What is subscribed to on the present connection, or about to be.
         self._joined: set[str] = set()
+        # Something was wished, or is doubted.
         self._wished = anyio.Event()
+        self._checked_at, self._doubted = 0.0, False
         self._progress = anyio.Event()
         self._numbers = count(1)
         self._answered = 0
@@ -101,6 +104,11 @@ class Listener:
         self._log.channels.pop(channel, None)
         self._wish(channel, wanted=False)
 
+    def doubt(self) -> None:
+        """Look soon whether the server is there: it has left somebody else without an answer."""
+        self._doubted = True
+        self._wished.set()
+
     def _wish(self, channel: str, *, wanted: bool) -> None:
         self._wishes[channel] = wanted
         self._wished.set()
@@ -119,6 +127,8 @@ class Listener:
                 await connection.disconnect(nowait=True)
 
     async def _follow(self, connection: Any) -> NoReturn:
+        # A server that closes idle connections leaves those alone that are subscribed; no channel has this name.
+        await connection.send_command("SUBSCRIBE", self._prefix)
         known = self._log.newest
         self._log.begin(*await self._remote.begin(), known)
         self._proven = min(self._proven, self._log.seen)
@@ -130,14 +140,20 @@ class Listener:
         self._log.found()
         self._pause = FIRST_PAUSE
         while True:
+            self._checked_at, self._doubted = anyio.current_time(), False
             # However many wishes come in between.
-            check_at = anyio.current_time() + CHECK_INTERVAL
-            while anyio.current_time() < check_at:
-                with anyio.CancelScope(deadline=check_at):
+            while anyio.current_time() < self._check_at:
+                with anyio.CancelScope(deadline=self._check_at):
                     await self._wished.wait()
                 if self._wishes:
                     await self._prove(await self._move(connection))
+                else:
+                    self._wished = anyio.Event()
             await self._check(connection)
+
+    @property
+    def _check_at(self) -> float:
+        return self._checked_at + (DOUBT_INTERVAL if self._doubted else CHECK_INTERVAL)
 
     async def _move(self, connection: Any) -> list[str]:
         """Subscribe and unsubscribe as is wished, and return the channels that are wanted."""
@@ -157,10 +173,14 @@ class Listener:
         """Wait until everything that was heard so far has been taken: the answer comes behind it."""
         number = next(self._numbers)
         await connection.send_command("PING", number)
-        with anyio.fail_after(self._timeout):
+        with anyio.move_on_after(self._timeout):
             while self._answered < number:
                 self._answer = anyio.Event()
                 await self._answer.wait()
+            return
+        raise BrokerUnavailableError(
+            f"{self._connections.address} does not answer its listener within {self._timeout} s"
+        )
 
     # What is heard
 
@@ -168,9 +188,7 @@ class Listener:
         while True:
             for _ in range(min(TURN, max(1, self._log.retention.history // 2))):
                 reply = await connection.read_response()
-                if isinstance(reply, bytes):
-                    self._take_answer(reply)
-                elif reply[0] == b"message":
+                if reply[0] == b"message":
                     self._take(str(reply[1], "utf-8").removeprefix(self._prefix), reply[2])
                 elif reply[0] == b"pong":
                     self._take_answer(reply[1])

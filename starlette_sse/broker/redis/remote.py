@@ -12,6 +12,7 @@ from starlette_sse.broker.positions import Position, ResetReason, new_epoch
 from starlette_sse.broker.redis.connections import Connections, NoScriptError
 from starlette_sse.broker.redis.records import entry_of, milliseconds
 from starlette_sse.broker.redis.scripts import APPEND, OPEN, READ, STATE
+from starlette_sse.exceptions import BrokerUnavailableError
 
 __all__ = ["RemoteLog"]
 
@@ -40,7 +41,7 @@ class RemoteLog:
         The scripts are loaded over the same connection: a server that was started again knows none, so nothing is
         appended there before this has judged what is left.
         """
-        opening = ("EVAL", OPEN, 1, f"{self._prefix}log", new_epoch(), self._log_lives())
+        opening = ("EVAL", OPEN, 1, f"{self._prefix}log", new_epoch(), self._log_lives(), f"{self._prefix}news:")
         loads = [("SCRIPT", "LOAD", script) for script in (APPEND, STATE, READ)]
         epoch, seq, ancestors = (await self._connections.commands([opening, *loads]))[0]
         pairs = (pair.split("=") for pair in str(ancestors or b"", "ascii").split())
@@ -64,6 +65,11 @@ class RemoteLog:
             # Nothing was appended, so asking again is safe.
             await self.begin()
             reply = await self._run(APPEND, *args)
+        if reply is None:
+            raise BrokerUnavailableError(
+                f"{self._connections.address} loses the log as soon as it has one: "
+                "give it memory, and maxmemory-policy noeviction, which evicts no keys"
+            )
         return str(reply, "ascii")
 
     async def read(self, channels: Sequence[str], after: Position, limit: int) -> Page | Gap:

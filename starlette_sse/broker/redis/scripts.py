@@ -13,9 +13,12 @@ from __future__ import annotations
 
 __all__ = ["APPEND", "OPEN", "READ", "STATE"]
 
-#: KEYS: the hash. ARGV: a new epoch, the hash's time to live in ms.
-#: Returns the epoch, the number, the ancestors.
+#: KEYS: the hash. ARGV: a new epoch, the hash's time to live in ms, what the names of the channels begin with.
+#: Returns the epoch, the number, the ancestors; an error if the user has no right to the channels.
 OPEN = """
+if redis.acl_check_cmd and not redis.acl_check_cmd('PUBLISH', ARGV[3], '') then
+  return redis.error_reply('NOPERM this user may not publish to the channels ' .. ARGV[3] .. '*')
+end
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
 local log = redis.call('HMGET', KEYS[1], 'name', 'run', 'epoch', 'seq', 'ancestors')
 if log[1] and log[2] ~= run then
@@ -45,7 +48,8 @@ return redis.call('HMGET', KEYS[1], 'epoch', 'seq', 'ancestors')
 
 #: KEYS: the hash. ARGV: the keys' prefix, the hash's time to live in ms, the streams' time to live in ms, the history,
 #: the greatest age in ms, the greatest number of bytes, the channel, the body, and the key if there is one.
-#: Returns the id; nil if there is no log.
+#: Returns the id; nil if there is no log, and an error if it may not write. What is raised is raised behind a write,
+#: which Redis does not undo.
 APPEND = """
 local log = redis.call('HMGET', KEYS[1], 'name', 'epoch', 'floor')
 if not log[1] then return nil end
@@ -53,7 +57,8 @@ local prefix = ARGV[1] .. log[1] .. ':'
 local tops, stream = prefix .. 'tops', prefix .. 'channel:' .. ARGV[7]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local seq = redis.call('HINCRBY', KEYS[1], 'seq', 1)
+local seq = redis.pcall('HINCRBY', KEYS[1], 'seq', 1)
+if type(seq) == 'table' then return seq end
 local floor = tonumber(log[3])
 if seq > 1 and redis.call('EXISTS', tops) == 0 then
   -- The channels' numbers were evicted: nothing older can be proven.
