@@ -83,6 +83,7 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
     "connect_rate": check_rate,
     "connect_burst": partial(check_count, optional=False),
     "max_event_bytes": check_count,
+    "max_body_bytes": check_count,
     "authorize_interval": check_seconds,
     "headers": check_headers,
     "sep": partial(check_choice, choices=SEPARATORS),

@@ -22,6 +22,7 @@ from starlette_sse.draining import domain_of
 from starlette_sse.error_events import error_event
 from starlette_sse.events import ServerSentEvent
 from starlette_sse.exceptions import ConfigurationError
+from starlette_sse.limits import one_client
 from starlette_sse.observers import CloseReason, Observer, StructlogObserver, printable
 from starlette_sse.streams import FrameSource
 from starlette_sse.visits import Visit
@@ -92,6 +93,9 @@ class SSEEndpoint(HTTPEndpoint):
 
     max_event_bytes: int | None = None
     """How large an event of :meth:`events` may be; a larger one is not sent, and ends the stream as an error."""
+
+    max_body_bytes: int | None = 1024 * 1024
+    """How large a request's body may be, which is kept as long as the stream is open; a larger one is answered 413."""
 
     authorize_interval: float | None = None
     """Seconds after which :meth:`authorize` is asked again while the stream is open."""
@@ -177,10 +181,11 @@ class SSEEndpoint(HTTPEndpoint):
     def client_key(self, request: Request) -> str:
         """Return who counts as one client, for the limits and for :func:`~starlette_sse.close`.
 
-        The default is the client's address. Called once, before :meth:`authorize`.
+        The default is the client's address, of IPv6 its network of 64 bits: one client has all of those. Called once,
+        before :meth:`authorize`.
         """
         client = request.scope.get("client")
-        return client[0] if client else ""
+        return one_client(client[0]) if client else ""
 
     # For hooks to use
 

@@ -10,14 +10,34 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from hashlib import blake2b
+from ipaddress import IPv6Address, IPv6Network
 from typing import Protocol
 
 from starlette_sse.refusals import CLIENT_FULL, FULL, TOO_FAST, StreamRefusedError
 
-__all__ = ["ConnectRate", "Elsewhere", "StreamLimit"]
+__all__ = ["ConnectRate", "Elsewhere", "StreamLimit", "one_client"]
 
 #: Of how many clients a rate remembers when they came; beyond that the one that came least recently is forgotten.
 MOST_CLIENTS = 65536
+
+#: The longest key that is remembered as it is, in characters.
+LONGEST_KEY = 64
+
+
+def one_client(address: str) -> str:
+    """Return what stands for all that one client comes from.
+
+    Of IPv6 that is the network of 64 bits, which is given to each subscriber as a whole (RFC 6177); an IPv4 address
+    may come in the clothes of IPv6.
+    """
+    if ":" not in address:
+        return address
+    try:
+        found = IPv6Address(address)
+    except ValueError:
+        return address
+    return str(found.ipv4_mapped or IPv6Network((int(found), 64), strict=False))
 
 
 class ConnectRate:
@@ -46,6 +66,8 @@ class ConnectRate:
         :raises StreamRefusedError: there is none; nothing is taken then.
         """
         now = self._clock()
+        if len(client) > LONGEST_KEY:
+            client = blake2b(client.encode(errors="surrogatepass"), digest_size=16).hexdigest()
         self._forget(now)
         full_at = max(now, self._full_at.get(client, now)) + self._interval
         wait = full_at - self._depth - now

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from functools import partial
 from typing import Any
 
@@ -114,14 +115,21 @@ class Visit:
 
         While the stream runs only its listener may receive.
         """
-        request = self._request
+        request, most = self._request, self._endpoint.max_body_bytes
         if not has_body(request.scope):
             # What Request.body() leaves when it has waited for the server's word that there is none.
             request._body = b""  # noqa: SLF001
             return True
         try:
             with anyio.fail_after(self._endpoint.send_timeout):
-                await request.body()
+                # As Request.body() does, which knows no bound.
+                body = bytearray()
+                async with aclosing(request.stream()) as parts:
+                    async for part in parts:
+                        body += part
+                        if most is not None and len(body) > most:
+                            raise HTTPException(413, f"the request's body is larger than {most} bytes")
+                request._body = bytes(body)  # noqa: SLF001
         except ClientDisconnect:
             return False
         except TimeoutError:
@@ -151,7 +159,7 @@ class Visit:
 
     def _refusal(self, refusal: Refusal, wait: float = 0.0) -> Answer:
         endpoint, request = self._endpoint, self._request
-        tell(endpoint.observers, "rejected", self._name, request.url.path, refusal.reason)
+        tell(endpoint.observers, "rejected", self._name, request.scope.get("path", ""), refusal.reason)
         response = refuse(request, refusal, wait=wait, headers=endpoint.headers)
         return partial(response, request.scope, self._receive, self._send)
 

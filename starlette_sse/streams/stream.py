@@ -21,7 +21,7 @@ from starlette.types import Message, Receive, Send
 from starlette_sse.draining import Domain
 from starlette_sse.eventloop import Alarm, Tasks, current_event_loop
 from starlette_sse.exceptions import SlowReaderError
-from starlette_sse.observers import CloseReason, Observer, StreamIdentity, listening, tell
+from starlette_sse.observers import CloseReason, Observer, StreamIdentity, listening, printable, tell
 from starlette_sse.sprints import Sprint
 from starlette_sse.streams.deadlines import Deadlines, Due, StreamSettings
 from starlette_sse.streams.endings import Steps
@@ -351,7 +351,7 @@ class Stream:
             logging.getLogger("starlette_sse").warning(
                 "a part of the request's body came while the stream at %s was open, and events that wait for it wait "
                 "for ever; read the body in the route, before the response is made",
-                self.identity.path,
+                printable(self.identity.path),
             )
 
     async def _accompany(self, beside: Callable[[], Awaitable[object]], during: str) -> None:

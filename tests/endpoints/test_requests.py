@@ -426,6 +426,34 @@ async def test_a_disconnect_that_a_hook_raises_is_its_own() -> None:
             await client.request("GET", "/")
 
 
+@pytest.mark.parametrize("header", [(b"content-length", b"24"), (b"transfer-encoding", b"chunked")])
+async def test_a_body_that_is_too_large_is_answered_413(header: tuple[bytes, bytes]) -> None:
+    """It would be kept as long as the stream is open; no more of it is received, and its place is free again."""
+    received: list[int] = []
+
+    class Small(Plain):
+        methods = ("POST",)
+        max_connections = 1
+        max_body_bytes = 10
+
+    async def receive() -> Any:
+        received.append(1)
+        return {"type": "http.request", "body": b"12345678", "more_body": len(received) < 3}
+
+    async def send(message: Any) -> None: ...
+
+    scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": [header]}
+    for _ in range(2):
+        received.clear()
+        with pytest.raises(HTTPException) as caught:
+            await Small(scope, receive, send)
+        assert caught.value.status_code == 413
+        assert len(received) == 2
+    assert Small.notes == []
+    async with serve(Small) as client, client.stream("/", method="POST", content=b"1234567890") as stream:
+        await stream.expect("x")
+
+
 async def test_a_body_that_does_not_come_holds_no_place_for_long() -> None:
     """The client is answered 408 after ``send_timeout``, and the next one gets its place."""
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from starlette.requests import Request
 
 from starlette_sse import SSEEndpoint, limits
-from starlette_sse.limits import ConnectRate, StreamLimit
+from starlette_sse.limits import ConnectRate, StreamLimit, one_client
 from starlette_sse.refusals import StreamRefusedError
 from tests.limits.visits import Visit, held
 
@@ -173,3 +173,29 @@ async def test_two_hundred_at_once_get_no_more_than_the_burst() -> None:
     assert refused.body == b"refused: connect_rate"
     assert 1000 <= int(refused.headers["retry-after"]) <= 1016
     assert held(Storm) == (0, {})
+
+
+@pytest.mark.parametrize(
+    ("address", "counted"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("2001:db8:0:1:aaaa::1", "2001:db8:0:1::/64"),
+        ("2001:db8:0:1::2", "2001:db8:0:1::/64"),
+        ("2001:db8:0:2::1", "2001:db8:0:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("testclient:1", "testclient:1"),
+    ],
+)
+def test_one_client_is_one_however_many_addresses_it_has(address: str, counted: str) -> None:
+    """Else the limits of a client would not hold for those of IPv6."""
+    assert one_client(address) == counted
+
+
+def test_a_long_key_costs_no_more_than_a_short_one() -> None:
+    """It is remembered after its stream is closed, and a client may choose it."""
+    tried = Tried(0.001, 1)
+    assert tried.take("x" * 100_000) == 1
+    assert tried.take("x" * 100_000) == 0
+    assert tried.take("x" * 99_999) == 1
+    assert max(map(len, tried.rate._full_at)) <= 64
