@@ -150,7 +150,9 @@ class Process:
 
     def add(self, loop: EventLoop, domain: Domain) -> None:
         with self._lock:
-            self._domains = {**self._domains, loop: self._domains.get(loop, frozenset()) | {domain}}
+            # A loop that was closed with its streams, or drained before, takes nobody off.
+            living = {other: domains for other, domains in self._domains.items() if not other.ended}
+            self._domains = {**living, loop: living.get(loop, frozenset()) | {domain}}
             self._install()
 
     def remove(self, loop: EventLoop, domain: Domain) -> None:

@@ -313,7 +313,7 @@ class Broker:
         if loop is self._loop:
             return
         in_use = self._stack is not None or self._log.subscribers
-        if self._loop is not None and in_use and is_running(self._loop):
+        if self._loop is not None and in_use and not self._loop.ended:
             raise BrokerError(
                 "the broker is used in another event loop; publish to it by publish_from_thread, "
                 "or make one broker for each loop"
@@ -323,12 +323,3 @@ class Broker:
             subscriber.leave()
         self._loop = loop
         self._log.bind(loop)
-
-
-def is_running(loop: EventLoop) -> bool:
-    """Tell whether ``loop`` has not ended."""
-    try:
-        loop.call_soon_threadsafe(lambda: None)
-    except RuntimeError:
-        return False
-    return True

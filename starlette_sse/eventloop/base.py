@@ -122,6 +122,15 @@ class EventLoop(ABC):
         :raises RuntimeError: the loop has ended.
         """
 
+    @property
+    def ended(self) -> bool:
+        """Whether nothing will run in the loop any more; any thread may ask."""
+        try:
+            self.call_soon_threadsafe(nothing)
+        except RuntimeError:
+            return True
+        return False
+
     @abstractmethod
     def waiter(self) -> Waiter:
         """Return a new :class:`Waiter`."""
@@ -169,3 +178,7 @@ class EventLoop(ABC):
     @abstractmethod
     def when_moved(self, task: Any, callback: Callable[[], object]) -> None:
         """Call ``callback`` soon after ``task`` has run again, or in a moment where that cannot be known."""
+
+
+def nothing() -> None:
+    """Be called."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
 import signal
 import threading
+import weakref
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -18,6 +20,7 @@ import starlette_sse
 from starlette_sse import CloseReason, ServerSentEvent
 from starlette_sse.decoding import EventDecoder
 from starlette_sse.draining import STATE_KEY, ChainedHandler, Domain, domain_of
+from starlette_sse.eventloop import EventLoop, current_event_loop
 from starlette_sse.testing import Ending
 from tests.limits.visits import Visit
 from tests.streams.apps import Noting, serve
@@ -351,3 +354,23 @@ def test_a_drain_refuses_new_streams_although_the_handler_was_taken_off_in_betwe
         assert domain_of({}).draining
 
     asyncio.run(visits())
+
+
+def test_loops_that_have_ended_are_let_go() -> None:
+    """Of a process that runs one after the other, and drains each, as scripts and tests do."""
+
+    async def run_and_drain() -> None:
+        loops.add(current_event_loop())
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(open_stream, {})
+            await noted("connected")
+            starlette_sse.drain()
+            await anyio.sleep(0.01)
+            tasks.cancel_scope.cancel()
+
+    loops: weakref.WeakSet[EventLoop] = weakref.WeakSet()
+    for _ in range(5):
+        Endless.notes.clear()
+        asyncio.run(run_and_drain())
+        gc.collect()
+        assert len(loops) <= 1
