@@ -15,6 +15,7 @@ from anyio.lowlevel import checkpoint
 from starlette.requests import Request
 
 from starlette_sse import Broker, BrokerUnavailableError, ConfigurationError, EventSourceResponse, SSEEndpoint
+from starlette_sse.observers import Observer
 from starlette_sse.presence import CHANNEL, count_together
 from tests.broker.redis_server import RedisServer
 from tests.broker.redis_server import running as redis_running
@@ -172,6 +173,31 @@ async def test_too_many_clients_for_one_event_are_told_as_a_number() -> None:
                 assert refused.body == b"refused: max_connections"
                 for visit in visits:
                     visit.left.set()
+
+
+@pytest.mark.parametrize(("clients", "most"), [(10, 31), (5000, 7)])
+async def test_the_more_clients_there_are_the_rarer_they_are_told_of(clients: int, most: int) -> None:
+    """One that comes and goes must not cost the process a word about all the others each time."""
+
+    class Words(Observer):
+        count = 0
+
+        def published(self, channel: str, event_id: str, size: int) -> None:
+            self.count += 1
+
+    words, endpoint = Words(), process(per_client=5)
+    limit = endpoint._sse_configuration.limit
+    assert limit is not None
+    async with Broker(observers=(words,)) as broker, count_together(broker, endpoint):
+        for number in range(clients):
+            limit.take(str(number))
+        await anyio.sleep(1.0)
+        words.count = 0
+        for _ in range(300):
+            limit.take("restless")
+            await anyio.sleep(0.01)
+            limit.give_back("restless")
+        assert 1 <= words.count <= most
 
 
 async def test_what_else_the_broker_tells_counts_nothing() -> None:
