@@ -18,6 +18,9 @@ __all__ = ["GONE", "FrameWriter"]
 #: What servers and middleware raise from ``send`` when the client has gone; uvloop has RuntimeError.
 GONE = (OSError, RuntimeError, anyio.BrokenResourceError, anyio.ClosedResourceError)
 
+#: What is told of a connection that uvicorn has not spoken of; asyncio would take each write, and log it.
+CLOSED = "the connection is closed"
+
 
 class FrameWriter:
     """Sends frames; two tasks may write, the second waits its turn.
@@ -111,8 +114,7 @@ class FrameWriter:
         ):
             return False
         if exchange.transport.is_closing():
-            # Asyncio would log each write, of a generator that never waits very many.
-            raise ConnectionResetError("the connection is closed")
+            raise ConnectionResetError(CLOSED)
         exchange.transport.write(chunk(frame))
         return True
 
@@ -134,6 +136,8 @@ class FrameWriter:
             return False
         size = len(frames)
         try:
+            if exchange.transport.is_closing():
+                raise ConnectionResetError(CLOSED)
             exchange.transport.write(b"".join((b"%x\r\n" % size, frames, b"\r\n")))
         except Exception as exc:  # noqa: BLE001 - told to on_gone
             self.on_gone(exc)

@@ -144,6 +144,10 @@ def test_a_send_that_does_more_or_less_is_not_passed_by(send: Sent) -> None:
 class Transport:
     def __init__(self) -> None:
         self.written = b""
+        self.closed = False
+
+    def is_closing(self) -> bool:
+        return self.closed
 
     def write(self, data: bytes) -> None:
         self.written += data
@@ -328,6 +332,22 @@ def test_an_h11_that_is_of_no_use_harms_nobody(protocol: str, monkeypatch: pytes
         assert not only_writes_chunks(cycle_class(protocol).send)
     finally:
         only_writes_chunks.cache_clear()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_connection_that_is_closed_is_not_written_to(protocol: str) -> None:
+    """Asyncio would log each of a generator's events, or of a channel's, until the server says so."""
+    told: list[BaseException] = []
+    cycle = asked(protocol, b"GET / HTTP/1.1")
+    writer = FrameWriter(current_event_loop(), cycle.send, told.append)
+    await writer.open({"type": "http.response.start", "status": 200, "headers": []}, b"")
+    cycle.transport.written, cycle.transport.closed = b"", True
+    with pytest.raises(ConnectionResetError):
+        writer.try_put(b": a\r\n\r\n")
+    assert writer.send_now(b": b\r\n\r\n")
+    assert not writer.offer(b": c\r\n\r\n")
+    assert [type(error) for error in told] == [ConnectionResetError] * 2
+    assert cycle.transport.written == b""
 
 
 def test_httptools_does_without_h11(monkeypatch: pytest.MonkeyPatch) -> None:
