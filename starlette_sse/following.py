@@ -29,11 +29,13 @@ async def following(
     """Call ``heed`` with each event of ``channel``, those of this process included, and run ``companions``."""
     check_broker(broker)
     async with current_event_loop().task_group() as tasks:
-        listening = anyio.Event()
+        listening = Listening()
         tasks.start_soon(follow, broker, channel, heed, listening, name=f"following {channel}")
         # The app starts without its broker, too.
         if broker.health().error is None:
-            await listening.wait()
+            await listening.began.wait()
+        if listening.error is not None:
+            raise listening.error
         for companion in companions:
             tasks.start_soon(companion, name=f"speaking in {channel}")
         yield
@@ -46,20 +48,30 @@ def check_broker(value: object) -> None:
         raise ConfigurationError(f"broker must be a Broker, not {value!r:.200}")
 
 
-async def follow(broker: Broker, channel: str, heed: Callable[[MessageEvent], None], listening: anyio.Event) -> None:
+class Listening:
+    """Whether the channel is listened to, or why it can't be."""
+
+    def __init__(self) -> None:
+        self.began = anyio.Event()
+        self.error: BrokerClosedError | None = None
+
+
+async def follow(broker: Broker, channel: str, heed: Callable[[MessageEvent], None], listening: Listening) -> None:
     position: str | None = None
     while True:
         next_at = anyio.current_time() + PAUSE
         try:
             async with broker.subscribe(channel, position, on_lag="reset") as subscription:
-                listening.set()
+                listening.began.set()
                 async for entry in subscription:
                     position = subscription.position
                     for event in EventDecoder().feed(entry.frame):
                         heed(event)
         except BrokerUnavailableError:
-            listening.set()
+            listening.began.set()
             # An attempt waits for the backend, and what is published between two of them is not heard.
             await anyio.sleep_until(next_at)
-        except BrokerClosedError:
+        except BrokerClosedError as exc:
+            listening.error = exc
+            listening.began.set()
             return

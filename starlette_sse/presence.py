@@ -147,7 +147,8 @@ class Presence:
             clients = self._limit.by_client()
             await self._tell(sum(clients.values()), clients)
             told = len(clients) if self._per_client else 0
-            await anyio.sleep(PAUSE * max(1.0, told / 1000))
+            # Never so long that the others take this process for dead.
+            await anyio.sleep(min(PAUSE * max(1.0, told / 1000), self._interval))
             with anyio.move_on_after(self._interval):
                 await self._changed.wait()
 

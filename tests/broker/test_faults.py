@@ -16,7 +16,8 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import BusyLoadingError, RedisError
 
 from starlette_sse.broker import Broker, Gap, Page, Position
-from starlette_sse.broker.redis import listener
+from starlette_sse.broker.redis import RedisBackend, listener
+from starlette_sse.broker.redis.connections import COMMANDS
 from starlette_sse.broker.redis.listener import Listener
 from starlette_sse.broker.redis.remote import RemoteLog
 from starlette_sse.broker.subscription import RETRY
@@ -365,7 +366,7 @@ async def test_many_commands_without_an_answer_are_few_looks(
 
     async def unanswered(*args: Any) -> str:
         await checkpoint()
-        raise BrokerUnavailableError("no answer")
+        raise BrokerUnavailableError("no answer", in_doubt=True)
 
     monkeypatch.setattr(RemoteLog, "append", unanswered)
     async with Broker(own_redis.url, observers=()) as broker:
@@ -376,6 +377,26 @@ async def test_many_commands_without_an_answer_are_few_looks(
                     await broker.publish("a", "x")
         assert broker.health().ok
     assert checks[-1] - checks[0] >= 3 * 0.2
+
+
+async def test_publishers_that_wait_for_each_other_do_not_hide_the_server(own_redis: RedisServer) -> None:
+    """More of them than there are connections: the listener, on which readers depend, does not wait behind them."""
+    async with Broker(own_redis.url, observers=(), timeout=1.0) as broker, broker.subscribe("a") as subscription:
+        backend = broker._backend
+        assert isinstance(backend, RedisBackend)
+        async with anyio.create_task_group() as tasks:
+            limiter = backend._connections._limiter
+            for _ in range(COMMANDS):
+                await limiter.acquire()
+            tasks.start_soon(broker.publish, "a", "waits")
+            await anyio.wait_all_tasks_blocked()
+            with anyio.fail_after(15):
+                async with broker.subscribe("b"):
+                    pass
+            for _ in range(COMMANDS):
+                limiter.release()
+        assert await texts(subscription, 1) == ["waits"]
+        assert broker.health().outages == 0
 
 
 async def test_a_blocked_server_is_waited_for(own_redis: RedisServer, diary: Diary) -> None:

@@ -13,7 +13,14 @@ import httpx
 import pytest
 from starlette.requests import Request
 
-from starlette_sse import Broker, BrokerUnavailableError, CloseReason, ConfigurationError, SSEEndpoint
+from starlette_sse import (
+    Broker,
+    BrokerClosedError,
+    BrokerUnavailableError,
+    CloseReason,
+    ConfigurationError,
+    SSEEndpoint,
+)
 from starlette_sse.broker.log import Log
 from starlette_sse.broker.memory import MemoryBackend
 from starlette_sse.closing import CHANNEL, close_everywhere, follow_closes
@@ -202,3 +209,14 @@ async def test_a_backend_that_is_away_does_not_hold_up_the_start() -> None:
         assert anyio.current_time() == start
         await anyio.sleep(12.0)
     assert [round(at - start, 3) for at in began] == [0.0, 5.0, 10.0]
+
+
+@pytest.mark.anyio
+async def test_a_broker_that_was_closed_is_not_followed() -> None:
+    """As one of a module is that an earlier lifespan has ended: told at once, and not waited for."""
+    broker = Broker(observers=())
+    async with broker:
+        pass
+    with anyio.fail_after(60), pytest.raises(BrokerClosedError):
+        async with follow_closes(broker):
+            raise AssertionError("it was entered")

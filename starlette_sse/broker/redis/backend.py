@@ -42,7 +42,9 @@ class RedisBackend(Backend):
         self._log = log
         self._connections.open()
         self._remote = RemoteLog(self._connections, log, self._prefix)
-        self._listener = Listener(self._remote, self._connections, log, f"{self._prefix}news:", self._timeout)
+        # However many publishers wait, the listener must see whether the server is there.
+        remote = RemoteLog(self._connections, log, self._prefix, spare=True)
+        self._listener = Listener(remote, self._connections, log, f"{self._prefix}news:", self._timeout)
         try:
             log.begin(*await self._remote.begin())
         except RefusedError:
@@ -50,6 +52,8 @@ class RedisBackend(Backend):
         except BrokerUnavailableError as exc:
             # The listener begins the log when the server comes.
             log.lost(exc)
+        else:
+            log.found()
 
     async def serve(self) -> None:
         await self._listener.serve()
@@ -83,6 +87,8 @@ class RedisBackend(Backend):
             yield
         except RefusedError:
             raise
-        except BrokerUnavailableError:
-            self._listener.doubt()
+        except BrokerUnavailableError as exc:
+            # What was never sent has only waited behind others.
+            if exc.in_doubt:
+                self._listener.doubt()
             raise

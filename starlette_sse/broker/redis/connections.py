@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import anyio
@@ -106,13 +107,14 @@ class Connections:
             raise self._unavailable(exc) from exc
         return connection
 
-    async def command(self, *args: Any) -> Any:
-        """Send one command and return the reply; :meth:`commands` says what it raises."""
-        return (await self.commands([args]))[0]
+    async def command(self, *args: Any, spare: bool = False) -> Any:
+        """Send one command and return the reply; :meth:`commands` says what it takes and raises."""
+        return (await self.commands([args], spare=spare))[0]
 
-    async def commands(self, batch: Sequence[tuple[Any, ...]]) -> list[Any]:
+    async def commands(self, batch: Sequence[tuple[Any, ...]], *, spare: bool = False) -> list[Any]:
         """Send commands over one connection, each after the reply to the one before, and return the replies.
 
+        :param spare: whether they go past all that wait, over the connection that is kept for one who asks so.
         :raises RefusedError: the server refuses. If its ``in_doubt`` is true, a script had been run in part.
         :raises BrokerUnavailableError: the server cannot be reached. If its ``in_doubt`` is true, the commands had been
             sent.
@@ -121,7 +123,7 @@ class Connections:
         sent = False
         try:
             with anyio.fail_after(self._timeout):
-                async with self._limiter:
+                async with nullcontext() if spare else self._limiter:
                     pool = self._opened()
                     connection = await pool.get_connection()
                     try:

@@ -28,12 +28,14 @@ class RemoteLog:
 
     :param log: the part of it that is held here, for its retention and its clock.
     :param prefix: what the names of the log's keys begin with.
+    :param spare: whether questions don't wait behind those of others.
     """
 
-    def __init__(self, connections: Connections, log: Log, prefix: str) -> None:
+    def __init__(self, connections: Connections, log: Log, prefix: str, *, spare: bool = False) -> None:
         self._connections = connections
         self._log = log
         self._prefix = prefix
+        self._spare = spare
 
     async def begin(self) -> tuple[Position, dict[str, int]]:
         """Return the log's end and its ancestors; the log is born if there is none, or a restart has lost it.
@@ -43,7 +45,7 @@ class RemoteLog:
         """
         opening = ("EVAL", OPEN, 1, f"{self._prefix}log", new_epoch(), self._log_lives(), f"{self._prefix}news:")
         loads = [("SCRIPT", "LOAD", script) for script in (APPEND, STATE, READ)]
-        epoch, seq, ancestors = (await self._connections.commands([opening, *loads]))[0]
+        epoch, seq, ancestors = (await self._connections.commands([opening, *loads], spare=self._spare))[0]
         pairs = (pair.split("=") for pair in str(ancestors or b"", "ascii").split())
         return Position(str(epoch, "ascii"), int(seq)), {name: int(last) for name, last in pairs}
 
@@ -94,10 +96,10 @@ class RemoteLog:
     async def _run(self, script: str, *args: Any) -> Any:
         command = ("EVALSHA", hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest(), 1, f"{self._prefix}log")
         try:
-            return await self._connections.command(*command, *args)
+            return await self._connections.command(*command, *args, spare=self._spare)
         except NoScriptError:
             await self.begin()
-            return await self._connections.command(*command, *args)
+            return await self._connections.command(*command, *args, spare=self._spare)
 
     def _log_lives(self) -> int:
         return milliseconds(max(LOG_LIVES, 10 * self._log.retention.max_age))
