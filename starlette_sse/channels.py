@@ -104,8 +104,8 @@ class ChannelEndpoint(SSEEndpoint):
             result = self.snapshot(request)
         else:
             result = await call_hook(self, self._sse_configuration, "snapshot", request)
-        if isinstance(result, Iterator):
-            # As the function that has made it.
+        if isinstance(result, Iterator) and "snapshot" in self._sse_configuration.sync_hooks:
+            # As the plain function that has made it.
             result = await to_thread.run_sync(list, result)
         return [
             item if isinstance(item, FRAME) else as_event(item, self.event_class) for item in await items_of(result)

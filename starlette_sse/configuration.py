@@ -50,7 +50,7 @@ PARAMETERS = {
 }
 
 #: What an endpoint of channels has besides.
-ATTRIBUTES = ("broker", "channels", "on_lag")
+ATTRIBUTES = ("channels", "on_lag")
 
 #: What one of some is called, which is no slip.
 ITEMS = frozenset({"header", "method", "observer", "channel"})
@@ -259,20 +259,32 @@ def check_names(endpoint: type[Any], defaults: type[Any]) -> None:
     others = [kind for kind in order if kind not in defaults.__mro__]
     foreign = {name for kind in others if package_of(kind) != package_of(endpoint) for name in vars(kind)}
     for kind in others:
-        hidden = order.index(kind) > order.index(defaults)
+        hidden = order.index(kind) > order.index(defaults) and not getattr(kind, "_is_protocol", False)
         for name, value in vars(kind).items():
-            if hidden and name in hooks:
+            if hidden and is_hidden(endpoint, defaults, name, value):
                 raise ConfigurationError(
                     f"{kind.__qualname__}.{name} would never be called, because {defaults.__name__} comes before it; "
                     f"write {kind.__name__} first: class {endpoint.__name__}({kind.__name__}, ...)"
                 )
             if name.startswith("_") or name in known or name in foreign:
                 continue
-            if like := slip(name, value, hooks, attributes):
+            like = slip(name, value, hooks, attributes)
+            # Beside a hook of its own a class may well have a helper that is called alike.
+            if like and (like not in hooks or kind is endpoint or is_default(endpoint, defaults, like)):
                 raise ConfigurationError(
                     f"{kind.__qualname__}.{name} is so like {like} that it looks like a slip, and has no meaning; "
                     f"name it {like}, or otherwise, such as _{name}"
                 )
+
+
+def is_default(endpoint: type[Any], defaults: type[Any], hook: str) -> bool:
+    return getattr(endpoint, hook) is getattr(defaults, hook, None)
+
+
+def is_hidden(endpoint: type[Any], defaults: type[Any], name: str, value: Any) -> bool:
+    """Tell whether a hook behind the default ones was meant to be called; an interface's was not."""
+    abstract = getattr(value, "__isabstractmethod__", False)
+    return name in PARAMETERS and hasattr(defaults, name) and not abstract and is_default(endpoint, defaults, name)
 
 
 def package_of(kind: type[Any]) -> str:

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from hashlib import blake2b
-from ipaddress import IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from typing import Protocol
 
 from starlette_sse.refusals import CLIENT_FULL, FULL, TOO_FAST, StreamRefusedError
@@ -21,6 +21,9 @@ __all__ = ["ConnectRate", "Elsewhere", "StreamLimit", "one_client"]
 #: Of how many clients a rate remembers when they came; beyond that the one that came least recently is forgotten.
 MOST_CLIENTS = 65536
 
+#: IPv4 addresses that are translated to IPv6.
+TRANSLATED = IPv6Network("64:ff9b::/96")
+
 #: The longest key that is remembered as it is, in characters.
 LONGEST_KEY = 64
 
@@ -29,7 +32,7 @@ def one_client(address: str) -> str:
     """Return what stands for all that one client comes from.
 
     Of IPv6 that is the network of 64 bits, which is given to each subscriber as a whole (RFC 6177); an IPv4 address
-    may come in the clothes of IPv6.
+    may come in the clothes of IPv6, as itself or translated (RFC 6052, 2.1).
     """
     if ":" not in address:
         return address
@@ -37,6 +40,10 @@ def one_client(address: str) -> str:
         found = IPv6Address(address)
     except ValueError:
         return address
+    if found.is_link_local:
+        return address
+    if found in TRANSLATED:
+        return str(IPv4Address(int(found) & 0xFFFFFFFF))
     return str(found.ipv4_mapped or IPv6Network((int(found), 64), strict=False))
 
 

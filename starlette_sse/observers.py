@@ -144,8 +144,8 @@ class StructlogObserver(Observer):
     @property
     def _bound(self) -> Any:
         logger = self._log.bind()
-        # The methods of structlog's AsyncBoundLogger have to be awaited; this is its half for those who cannot.
-        return getattr(logger, "sync_bl", logger)
+        # Its own methods have to be awaited; this is its half for those who cannot.
+        return logger.sync_bl if isinstance(logger, structlog.stdlib.AsyncBoundLogger) else logger
 
     def opened(self, stream: StreamFacts) -> None:
         self._bound.info("stream.opened", **_identity(stream))

@@ -17,7 +17,6 @@ from starlette.responses import Response
 
 from starlette_sse.configuration import Configuration, opening_of
 from starlette_sse.draining import Domain, domain_of
-from starlette_sse.eventloop import current_event_loop
 from starlette_sse.events import as_event, as_frame
 from starlette_sse.exceptions import BrokerUnavailableError, ConfigurationError
 from starlette_sse.headers import has_body
@@ -90,7 +89,7 @@ class Visit:
             await self.authorize()
             if not await self._read_body():
                 return checkpoint
-            response = await self._connect() if self._has("on_connect") else None
+            response = await self._call("on_connect") if self._has("on_connect") else None
             if response is None:
                 return await self._prepare_stream(domain, subscribe)
         except StreamRefusedError as exc:
@@ -163,34 +162,6 @@ class Visit:
         tell(endpoint.observers, "rejected", self._name, request.scope.get("path", ""), refusal.reason)
         response = refuse(request, refusal, wait=wait, headers=endpoint.headers)
         return partial(response, request.scope, self._receive, self._send)
-
-    async def _connect(self) -> Any:
-        """Call ``on_connect``, and see that what it has taken in a thread is given back if nobody waits any more.
-
-        Anyio waits for a thread whatever its own scopes cancel, but not if the task is cancelled natively.
-        """
-        if "on_connect" not in self._configuration.sync_hooks:
-            return await self._call("on_connect")
-        outcome: list[Any] = []
-        errors: list[BaseException] = []
-
-        async def run() -> None:
-            try:
-                outcome.append(await to_thread.run_sync(self._endpoint.on_connect, self._request))
-            except BaseException as exc:  # noqa: BLE001 - raised below
-                errors.append(exc)
-
-        try:
-            async with current_event_loop().tasks() as tasks:
-                tasks.start(run)
-        except BaseException as exc:
-            if outcome == [None]:
-                await self._never_opened(exc)
-            raise
-        if errors:
-            raise errors[0]
-        # A plain function may have been written around a coroutine function.
-        return await outcome[0] if inspect.isawaitable(outcome[0]) else outcome[0]
 
     async def _prepare_stream(
         self, domain: Domain, subscribe: Callable[[Request], Awaitable[FrameSource | None]]

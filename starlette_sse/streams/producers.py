@@ -111,7 +111,11 @@ class Producer:
                             item = await advance()
                         else:
                             thrown, interrupted = interrupted, None
-                            item = await self._iterator.athrow(thrown)  # type: ignore[attr-defined]
+                            try:
+                                item = await self._iterator.athrow(thrown)  # type: ignore[attr-defined]
+                            finally:
+                                # Its traceback holds what was being sent.
+                                del thrown
                         self._phase = delivering
                         frame = encode(item)
                         size = len(frame)

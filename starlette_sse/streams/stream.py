@@ -349,8 +349,8 @@ class Stream:
         if not self._loop.locals.setdefault(BODY_TOLD, False):
             self._loop.locals[BODY_TOLD] = True
             logging.getLogger("starlette_sse").warning(
-                "a part of the request's body came while the stream at %s was open, and events that wait for it wait "
-                "for ever; read the body in the route, before the response is made",
+                "a part of the request's body came while the stream at %s was open, and events that read it wait for "
+                "ever or take what they have for all of it; read the body in the route, before the response is made",
                 printable(self.identity.path),
             )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 from starlette.requests import Request
@@ -124,6 +124,17 @@ def test_a_mixin_is_looked_at_as_well() -> None:
     with pytest.raises(ConfigurationError, match=r"Guard\.authorize would never be called.*class Wrong\(Guard, ...\)"):
         type("Wrong", (SSEEndpoint, Guard), {})
     type("Right", (Guard, SSEEndpoint), {})
+    # What is called by the class itself, or is an interface, or helps a hook of its own, is none of both.
+    type("Right", (SSEEndpoint, Guard), {"authorize": Guard.authorize})
+
+    class Streaming(Protocol):
+        def events(self, request: Request) -> Any: ...
+
+    class Helper:
+        async def authorized(self) -> None: ...
+
+    type("Right", (SSEEndpoint, Streaming), {})
+    type("Right", (Helper, SSEEndpoint), {"authorize": Guard.authorize})
 
 
 def test_an_abstract_base_may_leave_its_events_to_others() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextvars import ContextVar
@@ -22,9 +21,6 @@ from starlette_sse.testing import SSETestClient, capture_logs
 from tests.streams.apps import Noting, serve
 
 pytestmark = pytest.mark.anyio
-
-#: What a server makes of a request for a stream.
-REQUEST = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
 
 #: Seconds that only a fault takes.
 PATIENCE = 10.0
@@ -84,45 +80,6 @@ async def test_plain_hooks_that_end_a_stream_have_threads_though_all_others_are_
         finally:
             release.set()
     assert Sync.notes == ["connected", CloseReason.ERROR]
-
-
-@pytest.mark.parametrize("way", ["scope", "native"])
-async def test_what_a_plain_on_connect_takes_is_given_back_though_its_request_is_cancelled(
-    way: str, anyio_backend_name: str
-) -> None:
-    """Its thread cannot be cancelled, so it succeeds, and ``on_disconnect`` follows."""
-    if way == "native" and anyio_backend_name == "trio":
-        way = "scope"
-    entered, release = threading.Event(), threading.Event()
-
-    class Taking(Noting):
-        pause = 0.0
-
-        def on_connect(self, request: Request) -> None:  # type: ignore[override]
-            entered.set()
-            release.wait(PATIENCE)
-            self.notes.append("connected")
-
-    async def ask() -> None:
-        with anyio.CancelScope() as scope:
-            scopes.append(scope)
-            tasks.append(asyncio.current_task() if way == "native" else None)
-            await Taking(REQUEST, anyio.sleep_forever, sent)  # type: ignore[arg-type]
-
-    async def sent(message: Any) -> None: ...
-
-    scopes: list[anyio.CancelScope] = []
-    tasks: list[Any] = []
-    async with anyio.create_task_group() as group:
-        group.start_soon(ask)
-        await anyio.to_thread.run_sync(entered.wait, PATIENCE)
-        if way == "native":
-            tasks[0].cancel()
-        else:
-            scopes[0].cancel()
-        await anyio.wait_all_tasks_blocked()
-        release.set()
-    assert [note for note in Taking.notes if note != "cleaned up"] == ["connected", CloseReason.CANCELLED]
 
 
 async def test_a_sync_generator_is_a_stream() -> None:

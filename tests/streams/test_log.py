@@ -322,3 +322,19 @@ async def test_what_cannot_be_an_event_is_found_by_its_yield() -> None:
         await stream.expect("first", {"event": "stream-error"})
         await stream.closed()
     assert notes == [f'The yield of it: File "{__file__}", line {line}']
+
+
+async def test_any_logger_of_structlogs_will_do() -> None:
+    """Its generic one answers whatever it is asked for."""
+    lines: list[str] = []
+
+    class Sink:
+        def info(self, event: str, **fields: Any) -> None:
+            lines.append(event)
+
+    structlog.configure(wrapper_class=structlog.BoundLogger, logger_factory=lambda *names: Sink(), processors=[])
+    try:
+        StructlogObserver().backend_back(1.0)
+    finally:
+        structlog.reset_defaults()
+    assert lines == ["broker.recovered"]
