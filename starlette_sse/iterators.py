@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import inspect
 import logging
-import math
-import threading
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from contextvars import Context, copy_context
-from enum import Enum, auto
 from functools import partial
 from typing import Any
 
@@ -19,13 +16,13 @@ from starlette.responses import Response
 
 from starlette_sse.eventloop import current_event_loop, running_event_loop
 from starlette_sse.exceptions import ConfigurationError
+from starlette_sse.threads import ThreadCall, threads_of_closing
 
 __all__ = [
     "THREADS",
     "ThreadedIterator",
     "as_async_iterable",
     "as_async_iterator",
-    "threads_of_closing",
     "threads_of_iterators",
 ]
 
@@ -35,77 +32,8 @@ THREADS = 40
 #: Iterables that are one event, not many.
 SINGLE = (str, bytes, bytearray, memoryview, Mapping)
 
-KEY = "starlette_sse_threads"
+KEY = "starlette_sse_threads_of_iterators"
 _END = object()
-
-
-class State(Enum):
-    """Where a call in a thread is."""
-
-    WAITING = auto()
-    RUNNING = auto()
-    LEFT = auto()
-    """It runs, and nobody waits for it any more."""
-    OVER = auto()
-    """It has ended, or will never begin."""
-
-
-class ThreadCall:
-    """One call in a worker thread, which counts for ``limiter`` until the thread has ended it, waited for or not."""
-
-    def __init__(self, function: Callable[[], Any], limiter: anyio.CapacityLimiter) -> None:
-        self._function = function
-        self._limiter = limiter
-        self._loop = current_event_loop()
-        self._lock = threading.Lock()
-        self._state = State.WAITING
-        self._then: Callable[[BaseException | None], None] | None = None
-
-    async def run(self) -> Any:
-        """Return what the function returns; who is cancelled here leaves it to its thread."""
-        if self._limiter.available_tokens < 1:
-            warn(self._limiter)
-        await self._limiter.acquire_on_behalf_of(self)
-        try:
-            return await anyio.to_thread.run_sync(self._work, abandon_on_cancel=True, limiter=threads_of_closing())
-        finally:
-            if self._change({State.RUNNING: State.LEFT}, State.OVER) is not State.LEFT:
-                self._limiter.release_on_behalf_of(self)
-
-    def follow(self, function: Callable[[BaseException | None], None]) -> bool:
-        """If the call was left to its thread, call ``function`` there behind it, with what it raised."""
-        with self._lock:
-            if self._state is State.LEFT:
-                self._then = function
-                return True
-            return False
-
-    def _work(self) -> Any:
-        if self._change({State.WAITING: State.RUNNING}, State.OVER) is State.OVER:
-            return None
-        error: BaseException | None = None
-        try:
-            return self._function()
-        except BaseException as exc:
-            error = exc
-            raise
-        finally:
-            if self._ends_alone():
-                if self._then is not None:
-                    self._then(error)
-                with suppress(RuntimeError):  # the loop has ended
-                    self._loop.call_soon_threadsafe(partial(self._limiter.release_on_behalf_of, self))
-
-    def _change(self, following: Mapping[State, State], otherwise: State) -> State:
-        with self._lock:
-            self._state = following.get(self._state, otherwise)
-            return self._state
-
-    def _ends_alone(self) -> bool:
-        with self._lock:
-            left = self._state is State.LEFT
-            self._state = State.OVER
-            return left
 
 
 class ThreadedIterator(AsyncIterator[Any]):
@@ -124,7 +52,10 @@ class ThreadedIterator(AsyncIterator[Any]):
         self._error: BaseException | None = None
 
     async def __anext__(self) -> Any:
-        self._step = ThreadCall(partial(self._run, self._next), threads_of_iterators())
+        limiter = threads_of_iterators()
+        if limiter.available_tokens < 1:
+            warn(limiter)
+        self._step = ThreadCall(partial(self._run, self._next), limiter)
         item = await self._step.run()
         if item is _END:
             raise StopAsyncIteration
@@ -179,20 +110,11 @@ def threads_of_iterators() -> anyio.CapacityLimiter:
         raise ConfigurationError(
             "each event loop has its own threads of iterators, and none runs here; call this in the app's lifespan"
         )
-    limiter: anyio.CapacityLimiter = limiters()[0]
+    loop = current_event_loop()
+    limiter: anyio.CapacityLimiter | None = loop.locals.get(KEY)
+    if limiter is None:
+        limiter = loop.locals[KEY] = anyio.CapacityLimiter(THREADS)
     return limiter
-
-
-def threads_of_closing() -> anyio.CapacityLimiter:
-    """Return what counts the threads that have to be there when a stream ends, and limits nothing."""
-    return limiters()[1]
-
-
-def limiters() -> tuple[anyio.CapacityLimiter, anyio.CapacityLimiter]:
-    found: tuple[anyio.CapacityLimiter, anyio.CapacityLimiter] | None = current_event_loop().locals.get(KEY)
-    if found is None:
-        found = current_event_loop().locals[KEY] = anyio.CapacityLimiter(THREADS), anyio.CapacityLimiter(math.inf)
-    return found
 
 
 def warn(limiter: anyio.CapacityLimiter) -> None:

@@ -20,10 +20,11 @@ from starlette_sse.draining import Domain, domain_of
 from starlette_sse.events import as_event, as_frame
 from starlette_sse.exceptions import BrokerUnavailableError, ConfigurationError
 from starlette_sse.headers import has_body
-from starlette_sse.iterators import as_async_iterator, threads_of_closing
+from starlette_sse.iterators import as_async_iterator
 from starlette_sse.observers import CloseReason, StreamIdentity, tell
 from starlette_sse.refusals import BROKER_AWAY, DRAINING, Refusal, StreamRefusedError, refuse
 from starlette_sse.streams import FrameSource, Stream
+from starlette_sse.threads import ThreadCall, threads_of_closing
 
 __all__ = ["Answer", "Visit", "call_hook"]
 
@@ -89,7 +90,7 @@ class Visit:
             await self.authorize()
             if not await self._read_body():
                 return checkpoint
-            response = await self._call("on_connect") if self._has("on_connect") else None
+            response = await self._connect() if self._has("on_connect") else None
             if response is None:
                 return await self._prepare_stream(domain, subscribe)
         except StreamRefusedError as exc:
@@ -135,6 +136,27 @@ class Visit:
         except TimeoutError:
             raise HTTPException(408, "the request's body did not come in time") from None
         return True
+
+    async def _connect(self) -> Any:
+        if "on_connect" not in self._configuration.sync_hooks:
+            return await self._call("on_connect")
+        returned: list[Any] = []
+
+        def connect() -> None:
+            returned.append(self._endpoint.on_connect(self._request))
+
+        call = ThreadCall(connect, to_thread.current_default_thread_limiter())
+        try:
+            await call.run()
+        except BaseException as exc:
+            # It may succeed though who waited for it was cancelled.
+            error = await call.ended()
+            if returned == [None]:
+                await self._never_opened(exc)
+            if error is not None:
+                raise exc from error
+            raise
+        return await settled(returned[0])
 
     def close(self) -> None:
         """End the stream from the app's side, now or as soon as it is open."""
@@ -255,6 +277,9 @@ async def call_hook(endpoint: Any, configuration: Configuration, hook: str, requ
         return await function(request, *args)
     limiter = threads_of_closing() if hook in ENDING else None
     call = partial(function, request, *args)
-    result = await to_thread.run_sync(call, abandon_on_cancel=hook in ABANDONED, limiter=limiter)
-    # A plain function may have been written around a coroutine function.
+    return await settled(await to_thread.run_sync(call, abandon_on_cancel=hook in ABANDONED, limiter=limiter))
+
+
+async def settled(result: Any) -> Any:
+    """Return what a plain function returned, which may have been written around a coroutine function."""
     return await result if inspect.isawaitable(result) else result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextvars import ContextVar
@@ -13,11 +14,13 @@ import pytest
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
 
 from starlette_sse import Broker, ChannelEndpoint, CloseReason, ConfigurationError, ServerSentEvent, SSEEndpoint
-from starlette_sse.iterators import ThreadCall, threads_of_iterators
+from starlette_sse.iterators import threads_of_iterators
 from starlette_sse.testing import SSETestClient, capture_logs
+from starlette_sse.threads import ThreadCall
 from tests.streams.apps import Noting, serve
 
 pytestmark = pytest.mark.anyio
@@ -49,6 +52,96 @@ async def test_hooks_may_be_plain_functions() -> None:
     async with serve(Sync) as client, client.stream("/") as stream:
         await stream.expect("first")
     assert Sync.notes == ["authorized", "connected", "cleaned up", CloseReason.CLIENT_GONE]
+
+
+class Connecting(Noting):
+    """Its plain ``on_connect`` takes until the test lets it go on."""
+
+    pause = 0.0
+    answer: Response | Exception | None
+    blocks: threading.Event
+    goes_on: threading.Event
+
+    @classmethod
+    def to(cls, answer: Response | Exception | None) -> type[Connecting]:
+        return type("Answering", (cls,), {"answer": answer, "blocks": threading.Event(), "goes_on": threading.Event()})
+
+    def on_connect(self, request: Request) -> Response | None:  # type: ignore[override]
+        self.blocks.set()
+        self.goes_on.wait(PATIENCE)
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+async def connect(endpoint: type[Connecting]) -> None:
+    scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": []}
+
+    async def receive() -> Any:
+        await anyio.sleep_forever()
+
+    async def send(message: Any) -> None:
+        """Take what a request that was cancelled sends before it notices."""
+
+    await endpoint(scope, receive, send)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+@pytest.mark.parametrize(
+    ("answer", "notes"),
+    [(None, [CloseReason.CANCELLED]), (Response(), []), (ValueError("no"), [])],
+    ids=["succeeds", "answers", "fails"],
+)
+async def test_a_plain_on_connect_whose_request_is_cancelled_by_asyncio(
+    answer: Response | Exception | None, notes: list[Any]
+) -> None:
+    """It cannot be interrupted, and what it has taken if it succeeds has to be freed."""
+    endpoint = Connecting.to(answer)
+    task = asyncio.ensure_future(connect(endpoint))
+    await anyio.to_thread.run_sync(endpoint.blocks.wait)
+    for _ in range(2):
+        # Twice, as a time limit and a server's end together.
+        task.cancel()
+        await anyio.wait_all_tasks_blocked()
+        assert not task.done()
+    endpoint.goes_on.set()
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await task
+    assert endpoint.notes == notes
+    assert caught.value.__cause__ is (answer if isinstance(answer, Exception) else None)
+
+
+@pytest.mark.parametrize("answer", [None, Response()], ids=["succeeds", "answers"])
+async def test_a_plain_on_connect_whose_request_is_cancelled_by_a_scope(answer: Response | None) -> None:
+    """What was cancelled waits for it, as for every call in a thread."""
+    endpoint = Connecting.to(answer)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(connect, endpoint)
+        await anyio.to_thread.run_sync(endpoint.blocks.wait)
+        tasks.cancel_scope.cancel()
+        endpoint.goes_on.set()
+    assert endpoint.notes[-1:] == ([] if answer else [CloseReason.CANCELLED])
+    assert endpoint.notes.count(CloseReason.CANCELLED) == len(endpoint.notes[-1:])
+
+
+async def test_a_plain_on_connect_that_waits_for_a_thread_is_not_called_once_its_request_is_cancelled() -> None:
+    """Nothing was begun that would have to be waited for."""
+    endpoint = Connecting.to(None)
+    limiter = anyio.to_thread.current_default_thread_limiter()
+    holders = [object() for _ in range(int(limiter.total_tokens))]
+    for holder in holders:
+        limiter.acquire_on_behalf_of_nowait(holder)
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(connect, endpoint)
+            await anyio.wait_all_tasks_blocked()
+            assert limiter.statistics().tasks_waiting == 1
+            tasks.cancel_scope.cancel()
+    finally:
+        for holder in holders:
+            limiter.release_on_behalf_of(holder)
+    assert not endpoint.blocks.is_set()
+    assert endpoint.notes == []
 
 
 async def test_plain_hooks_that_end_a_stream_have_threads_though_all_others_are_busy() -> None:

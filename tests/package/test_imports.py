@@ -31,7 +31,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"limits", "draining", "observers", "error_events", "iterators", "headers", "attributes", "sprints"}),
     frozenset({"refusals"}),
     frozenset({"events", "decoding"}),
-    frozenset({"fields", "jsontext"}),
+    frozenset({"fields", "jsontext", "threads"}),
     frozenset({"exceptions", "eventloop"}),
 )
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
