@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import logging
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from contextvars import Context, copy_context
@@ -16,6 +15,7 @@ from starlette.responses import Response
 
 from starlette_sse.eventloop import current_event_loop, running_event_loop
 from starlette_sse.exceptions import ConfigurationError
+from starlette_sse.notices import warn_once
 from starlette_sse.threads import ThreadCall, threads_of_closing
 
 __all__ = [
@@ -33,6 +33,11 @@ THREADS = 40
 SINGLE = (str, bytes, bytearray, memoryview, Mapping)
 
 KEY = "starlette_sse_threads_of_iterators"
+
+ALL_AT_WORK = (
+    "all %g threads of sync iterators are at work, so further streams wait; write events() as an async generator, or "
+    "raise starlette_sse.iterators.threads_of_iterators().total_tokens in the app's lifespan"
+)
 _END = object()
 
 
@@ -54,7 +59,8 @@ class ThreadedIterator(AsyncIterator[Any]):
     async def __anext__(self) -> Any:
         limiter = threads_of_iterators()
         if limiter.available_tokens < 1:
-            warn(limiter)
+            # Nobody would see why streams are silent.
+            warn_once(current_event_loop(), ALL_AT_WORK, limiter.total_tokens)
         self._step = ThreadCall(partial(self._run, self._next), limiter)
         item = await self._step.run()
         if item is _END:
@@ -115,18 +121,6 @@ def threads_of_iterators() -> anyio.CapacityLimiter:
     if limiter is None:
         limiter = loop.locals[KEY] = anyio.CapacityLimiter(THREADS)
     return limiter
-
-
-def warn(limiter: anyio.CapacityLimiter) -> None:
-    """Tell, once in each event loop, that streams wait for a thread: nobody would see why they are silent."""
-    told = current_event_loop().locals.setdefault(f"{KEY}_told", [])
-    if not told:
-        told.append(True)
-        logging.getLogger("starlette_sse").warning(
-            "all %g threads of sync iterators are at work, so further streams wait; write events() as an async "
-            "generator, or raise starlette_sse.iterators.threads_of_iterators().total_tokens in the app's lifespan",
-            limiter.total_tokens,
-        )
 
 
 def as_async_iterable(content: Any, name: str) -> AsyncIterable[Any]:

@@ -13,6 +13,8 @@ from functools import cache
 from types import MethodType, SimpleNamespace
 from typing import Any, Protocol
 
+from starlette_sse.streams.servers import Transport
+
 __all__ = ["Exchange", "chunk", "passable_exchange"]
 
 
@@ -20,16 +22,6 @@ class Flow(Protocol):
     """Whether the client keeps up."""
 
     write_paused: bool
-
-
-class Transport(Protocol):
-    """The connection."""
-
-    def write(self, data: bytes) -> object:
-        """Send ``data``, or keep it until it can be sent."""
-
-    def is_closing(self) -> bool:
-        """Tell whether it is closed, or about to be."""
 
 
 class Exchange(Protocol):

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from starlette.types import Receive, Send
 
-__all__ = ["abort_connection", "is_closed", "is_uvicorns", "plain_send"]
+__all__ = ["Transport", "abort_connection", "is_closed", "is_uvicorns", "plain_send"]
 
 #: Starlette's own wrappers, which only note that a response has started.
 WRAPPERS = frozenset(
@@ -23,6 +23,9 @@ MOST_WRAPPERS = 64
 
 class Transport(Protocol):
     """A connection of asyncio's or uvloop's."""
+
+    def write(self, data: bytes) -> object:
+        """Send ``data``, or keep it until it can be sent."""
 
     def abort(self) -> None:
         """Close it now, whatever has not been sent."""

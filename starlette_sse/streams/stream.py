@@ -6,7 +6,6 @@ for the client to go, and a :class:`~starlette_sse.streams.producers.Producer` r
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextvars import copy_context
@@ -21,6 +20,7 @@ from starlette.types import Message, Receive, Send
 from starlette_sse.draining import Domain
 from starlette_sse.eventloop import Alarm, Tasks, current_event_loop
 from starlette_sse.exceptions import SlowReaderError
+from starlette_sse.notices import warn_once
 from starlette_sse.observers import CloseReason, Observer, StreamIdentity, listening, printable, tell
 from starlette_sse.sprints import Sprint
 from starlette_sse.streams.deadlines import Deadlines, Due, StreamSettings
@@ -43,8 +43,10 @@ UNHURRIED = frozenset({CloseReason.FINISHED, CloseReason.ERROR})
 #: The app lets the client read no more.
 REVOKED = frozenset({CloseReason.UNAUTHORIZED, CloseReason.CLOSED})
 
-#: In an event loop: whether somebody was told that a stream has got a body.
-BODY_TOLD = "starlette_sse_body_told"
+BODY_CAME = (
+    "a part of the request's body came while the stream at %s was open, and events that read it wait for ever or take "
+    "what they have for all of it; read the body in the route, before the response is made"
+)
 
 
 def forget(_: object) -> None:
@@ -345,14 +347,8 @@ class Stream:
         self.end(CloseReason.CLIENT_GONE, error)
 
     def body_came(self) -> None:
-        """Tell, once in each event loop, that a part of the request's body came, which nobody else will get."""
-        if not self._loop.locals.setdefault(BODY_TOLD, False):
-            self._loop.locals[BODY_TOLD] = True
-            logging.getLogger("starlette_sse").warning(
-                "a part of the request's body came while the stream at %s was open, and events that read it wait for "
-                "ever or take what they have for all of it; read the body in the route, before the response is made",
-                printable(self.identity.path),
-            )
+        """Tell somebody that a part of the request's body came, which nobody else will get."""
+        warn_once(self._loop, BODY_CAME, printable(self.identity.path))
 
     async def _accompany(self, beside: Callable[[], Awaitable[object]], during: str) -> None:
         """Run what goes on beside the stream; its error ends the stream, or is reported once that has ended."""

@@ -18,7 +18,7 @@ __all__ = ["GONE", "FrameWriter"]
 #: What servers and middleware raise from ``send`` when the client has gone; uvloop has RuntimeError.
 GONE = (OSError, RuntimeError, anyio.BrokenResourceError, anyio.ClosedResourceError)
 
-#: What is told of a connection that uvicorn has not spoken of; asyncio would take each write, and log it.
+#: Why nothing is written to a transport whose end the server has not told yet: asyncio would take it, and log that.
 CLOSED = "the connection is closed"
 
 

@@ -28,10 +28,10 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"responses", "configuration", "registry", "following"}),
     frozenset({"streams"}),
     frozenset({"broker", "sockets", "metrics"}),
-    frozenset({"limits", "draining", "observers", "error_events", "iterators", "headers", "attributes", "sprints"}),
-    frozenset({"refusals"}),
+    frozenset({"limits", "draining", "observers", "error_events", "iterators", "headers", "sprints", "slips"}),
+    frozenset({"refusals", "attributes", "hooks"}),
     frozenset({"events", "decoding"}),
-    frozenset({"fields", "jsontext", "threads"}),
+    frozenset({"fields", "jsontext", "threads", "notices"}),
     frozenset({"exceptions", "eventloop"}),
 )
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}

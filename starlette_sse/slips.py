@@ -1,0 +1,78 @@
+"""Names in an endpoint class that look like a guard and guard nothing: slips of the pen, and hooks that are hidden."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from difflib import get_close_matches
+from types import FunctionType
+from typing import Any
+
+from starlette_sse.exceptions import ConfigurationError
+from starlette_sse.hooks import PARAMETERS
+
+__all__ = ["check_names"]
+
+#: What an endpoint of channels has besides.
+ATTRIBUTES = ("channels", "on_lag")
+
+#: What one of some is called, which is no slip.
+ITEMS = frozenset({"header", "method", "observer", "channel"})
+
+#: How much a name has in common with a hook's, or with an attribute's, that is taken for a slip.
+HOOK_LIKENESS = 0.88
+LIKENESS = 0.9
+
+
+def check_names(endpoint: type[Any], defaults: type[Any], attributes: Collection[str]) -> None:
+    """Check that what guards a stream does: no name is a hook's or an attribute's with a slip, no hook is hidden.
+
+    Mixins of the same package are looked at as well; names of others are not its author's.
+    """
+    hooks = [hook for hook in PARAMETERS if hasattr(endpoint, hook)]
+    settings = [*attributes, *(name for name in ATTRIBUTES if hasattr(endpoint, name))]
+    known = {*hooks, *settings}
+    order = endpoint.__mro__
+    others = [kind for kind in order if kind not in defaults.__mro__]
+    foreign = {name for kind in others if package_of(kind) != package_of(endpoint) for name in vars(kind)}
+    for kind in others:
+        hidden = order.index(kind) > order.index(defaults) and not getattr(kind, "_is_protocol", False)
+        for name, value in vars(kind).items():
+            if hidden and is_hidden(endpoint, defaults, name, value):
+                raise ConfigurationError(
+                    f"{kind.__qualname__}.{name} would never be called, because {defaults.__name__} comes before it; "
+                    f"write {kind.__name__} first: class {endpoint.__name__}({kind.__name__}, ...)"
+                )
+            if name.startswith("_") or name in known or name in foreign:
+                continue
+            like = slip(name, value, hooks, settings)
+            # Beside a hook of its own a class may well have a helper that is called alike.
+            if like and (like not in hooks or kind is endpoint or is_default(endpoint, defaults, like)):
+                raise ConfigurationError(
+                    f"{kind.__qualname__}.{name} is so like {like} that it looks like a slip, and has no meaning; "
+                    f"name it {like}, or otherwise, such as _{name}"
+                )
+
+
+def is_default(endpoint: type[Any], defaults: type[Any], hook: str) -> bool:
+    return getattr(endpoint, hook) is getattr(defaults, hook, None)
+
+
+def is_hidden(endpoint: type[Any], defaults: type[Any], name: str, value: Any) -> bool:
+    """Tell whether a hook behind the default ones was meant to be called; an interface's was not."""
+    abstract = getattr(value, "__isabstractmethod__", False)
+    return name in PARAMETERS and hasattr(defaults, name) and not abstract and is_default(endpoint, defaults, name)
+
+
+def package_of(kind: type[Any]) -> str:
+    return kind.__module__.partition(".")[0]
+
+
+def slip(name: str, value: Any, hooks: Sequence[str], attributes: Sequence[str]) -> str | None:
+    """Return the hook or the attribute that a name was meant to be, by what it stands for."""
+    if isinstance(value, FunctionType):
+        like = get_close_matches(name, hooks, 1, HOOK_LIKENESS)
+    elif hasattr(value, "__get__") or name in ITEMS:
+        like = []
+    else:
+        like = get_close_matches(name, attributes, 1, LIKENESS)
+    return like[0] if like else None
