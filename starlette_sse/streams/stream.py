@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextvars import copy_context
-from functools import partial
 from types import MethodType
 from typing import Any
 
@@ -23,11 +21,12 @@ from starlette_sse.exceptions import SlowReaderError
 from starlette_sse.notices import warn_once
 from starlette_sse.observers import CloseReason, Observer, StreamIdentity, listening, printable, tell
 from starlette_sse.sprints import Sprint
+from starlette_sse.streams.companions import Companions
 from starlette_sse.streams.deadlines import Deadlines, Due, StreamSettings
 from starlette_sse.streams.endings import Steps
 from starlette_sse.streams.listeners import listen
 from starlette_sse.streams.owners import StreamOwner
-from starlette_sse.streams.producers import Producer, bare, foreign_cancellation
+from starlette_sse.streams.producers import Producer
 from starlette_sse.streams.servers import abort_connection, is_closed
 from starlette_sse.streams.sources import FrameSource, NoFrames
 from starlette_sse.streams.writers import GONE, FrameWriter
@@ -57,8 +56,7 @@ class Stream:
     """One client's stream, from the opening to the cleanup."""
 
     __slots__ = (
-        "_authorizing",
-        "_companion",
+        "_companions",
         "_cut",
         "_deadlines",
         "_domain",
@@ -82,9 +80,7 @@ class Stream:
         "_source",
         "_stale",
         "_stalled",
-        "_start_authorizing",
         "_told",
-        "_unanswered",
         "_watched",
         "_writer",
         "disconnect",
@@ -120,11 +116,8 @@ class Stream:
         self._producer: Producer | None = None
         self._interruption = self._loop.interruption()
         self._listener: Alarm | None = None
-        self._companion: Alarm | None = None
-        self._authorizing: Alarm | None = None
-        self._start_authorizing: Callable[[], Alarm] | None = None
+        self._companions: Companions | None = None
         self._opened = self._ping_due = self._stalled = self._told = self._cut = self._hurried = self._stale = False
-        self._unanswered = False
         self._goodbye: anyio.CancelScope | None = None
         self._reason: CloseReason | None = None
         self._error: BaseException | None = None
@@ -274,12 +267,10 @@ class Stream:
         if events is not None:
             self._producer = self._produce(events())
             tasks.start(self._producer.run)
-        if self._settings.authorize_interval is not None:
-            self._start_authorizing = partial(
-                copy_context().run, tasks.start, partial(self._accompany, self._authorize, "authorize")
-            )
-        if companion is not None:
-            self._companion = tasks.start(partial(self._accompany, companion, "data_sender_callable"))
+        if companion is not None or self._settings.authorize_interval is not None:
+            self._companions = Companions(self._loop, tasks, self._fail_beside)
+        if companion is not None and self._companions is not None:
+            self._companions.start("data_sender_callable", companion)
 
     def _produce(self, events: AsyncIterator[Any]) -> Producer:
         on_sent = self._tell_sent if self._watched else None
@@ -350,18 +341,8 @@ class Stream:
         """Tell somebody that a part of the request's body came, which nobody else will get."""
         warn_once(self._loop, BODY_CAME, printable(self.identity.path))
 
-    async def _accompany(self, beside: Callable[[], Awaitable[object]], during: str) -> None:
-        """Run what goes on beside the stream; its error ends the stream, or is reported once that has ended."""
-        try:
-            await beside()
-        except Exception as exc:  # noqa: BLE001 - raised by run, or reported
-            self._fail_beside(bare(exc) or exc, during)
-        except self._loop.cancelled as exc:
-            if self._loop.is_cancelled():
-                raise
-            self._fail_beside(foreign_cancellation(during, exc), during)
-
     def _fail_beside(self, error: BaseException, during: str) -> None:
+        """End the stream for what has failed beside it; report that if it has ended."""
         if self._reason is None:
             self._fail(error, during)
         else:
@@ -411,21 +392,21 @@ class Stream:
 
     def _authorize_again(self) -> None:
         """Ask beside the stream, whose task may be stuck with a client that does not read."""
-        if self._unanswered:
+        companions = self._companions
+        if companions is None or self._reason is not None:
+            return
+        if companions.runs("authorize"):
             # Whoever cannot be asked is not let in.
             self._fail(TimeoutError("authorize gave no answer within authorize_interval"), "authorize")
-        elif self._reason is None and self._start_authorizing is not None:
+        else:
             self._deadlines.authorized()
-            # Noted before: an eager task may have its answer when it is started.
-            self._unanswered = True
-            self._authorizing = self._start_authorizing()
+            companions.start("authorize", self._authorize)
 
     async def _authorize(self) -> None:
         try:
             await self._owner.reauthorize()
         except HTTPException as exc:
             self.end(CloseReason.UNAUTHORIZED, exc)
-        self._unanswered = False
 
     def _ping_now(self) -> bool:
         """Ping without waking the stream's task, and tell whether that was possible."""
@@ -476,10 +457,10 @@ class Stream:
 
     async def _wind_up(self) -> None:
         self._deadlines.stop()
-        for beside in (self._companion, self._listener, self._authorizing):
+        for beside in (self._companions, self._listener):
             if beside is not None:
                 beside.cancel()
-        self._companion = self._listener = self._authorizing = self._start_authorizing = None
+        self._companions = self._listener = None
         if self._producer is not None:
             self._producer.stop()
         reason, steps = self._reason or CloseReason.FINISHED, Steps(self._loop, self._report)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -16,7 +16,7 @@ from starlette.routing import Route
 import starlette_sse
 from starlette_sse import Broker, ChannelEndpoint, CloseReason, SSEEndpoint, lifespan
 from starlette_sse.observers import Observer
-from starlette_sse.streams import Stream
+from starlette_sse.streams.companions import Companions
 from starlette_sse.testing import CapturedLogs, Ending, SSETestClient, StreamEndedError, capture_logs
 
 pytestmark = pytest.mark.anyio
@@ -345,19 +345,18 @@ async def test_a_client_that_is_stuck_is_asked_in_time() -> None:
 
 async def test_an_answer_that_is_there_at_once_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     """An eager task, as Python 3.12 has them, may have ended when the call that starts it returns."""
-    original = Stream._begin
+    original = Companions.start
 
-    def begin(stream: Stream, tasks: Any, *args: Any) -> None:
-        original(stream, tasks, *args)
+    def start_eagerly(function: Callable[[], Coroutine[Any, Any, None]]) -> Any:
+        with pytest.raises(StopIteration):
+            function().send(None)
+        return SimpleNamespace(cancel=bool)
 
-        def start_eagerly() -> Any:
-            with pytest.raises(StopIteration):
-                stream._authorize().send(None)
-            return SimpleNamespace(cancel=bool)
+    def start(companions: Companions, *args: Any) -> None:
+        companions._tasks = SimpleNamespace(start=start_eagerly)
+        original(companions, *args)
 
-        stream._start_authorizing = start_eagerly
-
-    monkeypatch.setattr(Stream, "_begin", begin)
+    monkeypatch.setattr(Companions, "start", start)
     async with serve(Ticks) as client, client.stream(f"/?token={TOKEN}") as stream:
         await stream.expect(*["tick"] * 35)
     assert [reason for _, reason in Ticks.ends] == [CloseReason.CLIENT_GONE]
