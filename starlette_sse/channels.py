@@ -47,6 +47,10 @@ class ChannelEndpoint(SSEEndpoint):
         name = cls.__qualname__
         if cls.events is not SSEEndpoint.events:
             raise ConfigurationError(f"{name}.events would never be called; publish to the broker's channels instead")
+        if cls.max_event_bytes is not None:
+            raise ConfigurationError(
+                f"{name}.max_event_bytes would hold nothing back; the broker's max_bytes does, as events are published"
+            )
         broker = getattr(cls, "broker", None)
         # A property finds it by request, such as that of the app.
         if broker is not None and not hasattr(broker, "__get__"):

@@ -9,43 +9,63 @@ from dataclasses import dataclass
 from typing import Any
 
 from starlette_sse.broker import Broker
+from starlette_sse.broker.names import OwnName
 from starlette_sse.decoding import MessageEvent
 from starlette_sse.events import ServerSentEvent
-from starlette_sse.following import check_broker, following
+from starlette_sse.following import check_broker, following, pseudonym
+from starlette_sse.observers import StreamIdentity
 from starlette_sse.registry import ANY, Selection, end
 from starlette_sse.streams import Stream
 
 __all__ = ["CHANNEL", "close_everywhere", "follow_closes"]
 
-#: The channel of the orders. Nobody but the app's own processes may publish to it.
-CHANNEL = "starlette_sse.close"
+#: The channel of the orders.
+CHANNEL = OwnName("starlette_sse.close")
 
 ORDER = "close"
+
+#: The words of an order. One that has others is not followed: with half of its criteria it would end too many streams.
+WORDS = frozenset({"client", "connection_id", "endpoint"})
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """Which streams are meant, in words that every process understands."""
+    """Which streams are meant, in words that every process understands and anybody may read."""
 
     criteria: dict[str, str]
 
     @classmethod
     def of(cls, selection: Selection) -> Order:
-        given = {"client_key": selection.client_key, "connection_id": selection.connection_id}
-        criteria = {name: value for name, value in given.items() if value is not ANY}
+        criteria = {}
+        if selection.client_key is not ANY:
+            criteria["client"] = pseudonym(selection.client_key)
+        if selection.connection_id is not ANY:
+            criteria["connection_id"] = selection.connection_id
         if selection.endpoint is not ANY:
             criteria["endpoint"] = name_of(selection.endpoint)
         return cls(criteria)
 
+    @classmethod
+    def parse(cls, text: str) -> Order:
+        """Return an order of another process.
+
+        :raises ValueError: it is none, or has a word that is not known here.
+        """
+        criteria = json.loads(text)
+        if not isinstance(criteria, dict) or not WORDS.issuperset(criteria):
+            raise ValueError(f"not an order to close streams, or one of another version: {text:.200}")
+        return cls(criteria)
+
     def holds(self, stream: Stream) -> bool:
         """Tell whether ``stream`` is one of those that are meant."""
-        return all(self._agrees(stream, *criterion) for criterion in self.criteria.items())
+        return all(self._agrees(stream.identity, word, value) for word, value in self.criteria.items())
 
-    def _agrees(self, stream: Stream, name: str, value: str) -> bool:
-        identity = stream.identity
-        if name == "endpoint":
+    def _agrees(self, identity: StreamIdentity, word: str, value: str) -> bool:
+        if word == "client":
+            return identity.client_key is not None and pseudonym(identity.client_key) == value
+        if word == "endpoint":
             return identity.kind is not None and value in map(name_of, identity.kind.__mro__)
-        return bool(getattr(identity, name) == value)
+        return identity.connection_id == value
 
 
 async def close_everywhere(
@@ -81,7 +101,7 @@ async def follow_closes(broker: Broker) -> AsyncIterator[None]:
 def obey(event: MessageEvent) -> None:
     # What the broker itself tells, such as a reset, is no order.
     if event.type == ORDER:
-        end(Order(json.loads(event.data)))
+        end(Order.parse(event.data))
 
 
 def name_of(kind: type[Any]) -> str:

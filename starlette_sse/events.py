@@ -209,6 +209,13 @@ class JSONServerSentEvent(ServerSentEvent):
         text = None if data is None else json_text(self, data)
         super().__init__(text, event=event, id=id, retry=retry, comment=comment, sep=sep)
 
+    def replace(self, **changes: Any) -> Self:
+        if changes.get("data") is not None:
+            changes["data"] = json_text(self, changes["data"])
+        return super().replace(**changes)
+
+    __replace__ = replace
+
 
 def as_event(item: Any, event_class: type[ServerSentEvent] = ServerSentEvent) -> ServerSentEvent:
     """Return the event that an application means by ``item``.

@@ -53,7 +53,10 @@ class MissingDependencyError(SSEError, ImportError):
 
 
 class BrokerError(SSEError):
-    """The root of what a :class:`~starlette_sse.Broker` raises."""
+    """The root of what goes wrong with a :class:`~starlette_sse.Broker`, and raised when it is not used as it must be.
+
+    Parameters and events that cannot work raise what they raise elsewhere.
+    """
 
 
 class BrokerUnavailableError(BrokerError, ConnectionError):

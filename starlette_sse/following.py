@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from hashlib import blake2b
 from typing import Any
 
 import anyio
@@ -13,10 +16,12 @@ from starlette_sse.decoding import EventDecoder, MessageEvent
 from starlette_sse.eventloop import current_event_loop
 from starlette_sse.exceptions import BrokerClosedError, BrokerUnavailableError, ConfigurationError
 
-__all__ = ["check_broker", "following"]
+__all__ = ["check_broker", "following", "pseudonym"]
 
 #: Seconds from one attempt to listen to the next at least, while the broker's backend is away.
 PAUSE = 1.0
+
+NOT_UNDERSTOOD = "an event in the channel %s is not understood and left out, and so are others like it from now on"
 
 
 @asynccontextmanager
@@ -26,16 +31,20 @@ async def following(
     heed: Callable[[MessageEvent], None],
     *companions: Callable[[], Coroutine[Any, Any, None]],
 ) -> AsyncIterator[None]:
-    """Call ``heed`` with each event of ``channel``, those of this process included, and run ``companions``."""
+    """Call ``heed`` with each event of ``channel``, those of this process included, and run ``companions``.
+
+    An event that ``heed`` raises for is left out, and the first of them logged: processes of another version may speak
+    otherwise, and that ends no stream.
+    """
     check_broker(broker)
     async with current_event_loop().task_group() as tasks:
-        listening = Listening()
-        tasks.start_soon(follow, broker, channel, heed, listening, name=f"following {channel}")
+        state = Following()
+        tasks.start_soon(follow, broker, channel, heed, state, name=f"following {channel}")
         # The app starts without its broker, too.
         if broker.health().error is None:
-            await listening.began.wait()
-        if listening.error is not None:
-            raise listening.error
+            await state.began.wait()
+        if state.error is not None:
+            raise state.error
         for companion in companions:
             tasks.start_soon(companion, name=f"speaking in {channel}")
         yield
@@ -48,7 +57,13 @@ def check_broker(value: object) -> None:
         raise ConfigurationError(f"broker must be a Broker, not {value!r:.200}")
 
 
-class Listening:
+def pseudonym(client_key: str) -> str:
+    """Return what processes call a client among themselves, since its key may be a secret."""
+    digest = blake2b(str(client_key).encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+
+class Following:
     """Whether the channel is listened to, or why it can't be."""
 
     def __init__(self) -> None:
@@ -56,22 +71,28 @@ class Listening:
         self.error: BrokerClosedError | None = None
 
 
-async def follow(broker: Broker, channel: str, heed: Callable[[MessageEvent], None], listening: Listening) -> None:
+async def follow(broker: Broker, channel: str, heed: Callable[[MessageEvent], None], state: Following) -> None:
     position: str | None = None
+    understood = True
     while True:
         next_at = anyio.current_time() + PAUSE
         try:
             async with broker.subscribe(channel, position, on_lag="reset") as subscription:
-                listening.began.set()
+                state.began.set()
                 async for entry in subscription:
                     position = subscription.position
                     for event in EventDecoder().feed(entry.frame):
-                        heed(event)
+                        try:
+                            heed(event)
+                        except Exception:  # logged
+                            if understood:
+                                logging.getLogger("starlette_sse").exception(NOT_UNDERSTOOD, channel)
+                            understood = False
         except BrokerUnavailableError:
-            listening.began.set()
+            state.began.set()
             # An attempt waits for the backend, and what is published between two of them is not heard.
             await anyio.sleep_until(next_at)
         except BrokerClosedError as exc:
-            listening.error = exc
-            listening.began.set()
+            state.error = exc
+            state.began.set()
             return

@@ -44,7 +44,7 @@ EVENTS = Metric("stream.events", "{event}", "Events sent to clients.", (ENDPOINT
 SENT = Metric("stream.sent", "By", "Bytes of body sent to clients, pings included.", (ENDPOINT,))
 PINGS = Metric("stream.pings", "{ping}", "Pings sent to clients.", (ENDPOINT,))
 REJECTED = Metric(
-    "stream.rejected", "{request}", "Requests refused because of a limit or a drain.", (ENDPOINT, "rejection.reason")
+    "stream.rejected", "{request}", "Requests refused: a limit, a drain, or no broker.", (ENDPOINT, "rejection.reason")
 )
 FAILURES = Metric("stream.failures", "{failure}", "Exceptions in streams.", (ENDPOINT, "failure.during"))
 PUBLISHED_EVENTS = Metric("broker.events", "{event}", "Events published by this process.")

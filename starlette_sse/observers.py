@@ -108,7 +108,7 @@ class Observer:
         """Called after each ping."""
 
     def rejected(self, endpoint: str, path: str, reason: str) -> None:
-        """Called when a request is refused because of a limit or a drain."""
+        """Called when a request is refused because of a limit, a drain or a broker that is away."""
 
     def failed(self, stream: StreamFacts, error: BaseException, *, during: str, propagates: bool) -> None:
         """Called once for each exception; ``propagates`` tells that the server will see and log it too."""

@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import json
 import secrets
-from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Any
 
 import anyio
 
 from starlette_sse.attributes import check_seconds
 from starlette_sse.broker import Broker
+from starlette_sse.broker.names import OwnName
 from starlette_sse.decoding import MessageEvent
 from starlette_sse.endpoints import SSEEndpoint
 from starlette_sse.eventloop import EventLoop, current_event_loop
 from starlette_sse.events import ServerSentEvent
 from starlette_sse.exceptions import BrokerClosedError, BrokerUnavailableError, ConfigurationError, InvalidEventError
-from starlette_sse.following import check_broker, following
+from starlette_sse.following import check_broker, following, pseudonym
 from starlette_sse.limits import StreamLimit
 
 __all__ = ["count_together"]
 
-#: What the names of the channels begin with. Nobody but the app's own processes may publish to them.
+#: What the names of the channels begin with.
 CHANNEL = "starlette_sse.count."
 
 COUNT = "count"
@@ -45,9 +44,9 @@ async def count_together(broker: Broker, *endpoints: type[SSEEndpoint], interval
             yield state
 
     ``max_connections`` and ``max_connections_per_client`` are then the app's; ``connect_rate`` stays the process's.
-    Each process tells what it has open when that changes, at most ten times a second and of ten thousand clients a
-    second, so together they may let in what comes meanwhile too much. A process that dies is counted for three
-    intervals more. While the broker is away each counts what it knew for as long, and then by itself.
+    Each process tells the others what it has open when that changes, at most ten times a second, and of at most ten
+    thousand clients a second; streams that open in between may exceed the limit. A process that dies is counted for
+    three intervals more. While the broker is away each counts what it knew for as long, and then by itself.
 
     Client keys are told as hashes. Each word of a process takes some 16 bytes for each of its clients, if
     ``max_connections_per_client`` is set; where the broker's ``max_bytes`` does not allow that, only how many streams
@@ -65,7 +64,7 @@ async def count_together(broker: Broker, *endpoints: type[SSEEndpoint], interval
             if limit is None:
                 raise ConfigurationError(f"{endpoint.__qualname__} has no limit; set max_connections or the like")
             per_client = endpoint.max_connections_per_client is not None
-            channel = f"{CHANNEL}{endpoint.__module__}.{endpoint.__qualname__}"
+            channel = OwnName(f"{CHANNEL}{endpoint.__module__}.{endpoint.__qualname__}")
             presence = Presence(broker, channel, limit, interval, per_client=per_client)
             await stack.enter_async_context(presence.shared())
         yield
@@ -84,6 +83,16 @@ class Word:
     total: int
     clients: dict[str, int]
     until: float
+
+    @classmethod
+    def parse(cls, text: str, now: float) -> tuple[str, Word]:
+        """Return a process and its word, which holds from ``now`` on.
+
+        :raises Exception: it is none.
+        """
+        told = json.loads(text)
+        clients = {str(client): int(held) for client, held in told["clients"].items()}
+        return str(told["process"]), cls(int(told["total"]), clients, now + PATIENCE * float(told["interval"]))
 
 
 class Presence:
@@ -107,7 +116,7 @@ class Presence:
 
     def held(self, client: str) -> int:
         """How many of them a client has."""
-        name = disguised(client)
+        name = pseudonym(client)
         return sum(word.clients.get(name, 0) for word in self._alive())
 
     @asynccontextmanager
@@ -129,12 +138,11 @@ class Presence:
     def _hear(self, event: MessageEvent) -> None:
         if event.type != COUNT:
             return
-        told: dict[str, Any] = json.loads(event.data)
         now = self._loop.time()
         self._others = {process: word for process, word in self._others.items() if word.until > now}
-        if told["process"] != self._process:
-            until = now + PATIENCE * told["interval"]
-            self._others[told["process"]] = Word(told["total"], told["clients"], until)
+        process, word = Word.parse(event.data, now)
+        if process != self._process:
+            self._others[process] = word
 
     def _note_change(self) -> None:
         if not self._changed.is_set():
@@ -154,17 +162,10 @@ class Presence:
 
     async def _tell(self, total: int, clients: dict[str, int]) -> None:
         word: dict[str, Any] = {"process": self._process, "interval": self._interval, "total": total, "clients": {}}
-        named = {disguised(client): held for client, held in clients.items()} if self._per_client else {}
+        named = {pseudonym(client): held for client, held in clients.items()} if self._per_client else {}
         # The others count what they knew if the broker is away, and then without this process.
         with suppress(BrokerUnavailableError, BrokerClosedError):
             try:
                 await self._broker.publish(self._channel, ServerSentEvent(word | {"clients": named}, event=COUNT))
             except InvalidEventError:
                 await self._broker.publish(self._channel, ServerSentEvent(word, event=COUNT))
-
-
-def disguised(client: str) -> str:
-    """Return a name for a client key that may be a secret."""
-    return urlsafe_b64encode(blake2b(str(client).encode("utf-8", "surrogatepass"), digest_size=8).digest())[
-        :11
-    ].decode()

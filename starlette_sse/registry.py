@@ -86,7 +86,8 @@ def close(*, client_key: str = ANY, endpoint: type[Any] = ANY, connection_id: st
 
     Those that meet every criterion that is given end; without any, all do. The client sees a clean end and, if it is
     an ``EventSource``, comes back: to keep it away, let ``authorize`` refuse it from now on, and then close. Any
-    thread may call it; it does not wait for the streams' cleanup. Other processes of the app are reached by
+    thread may call it; it does not wait for the streams' cleanup. They end in the next turns of their event loop, so
+    what is published right after may be the last that they get. Other processes of the app are reached by
     :func:`starlette_sse.closing.close_everywhere`.
 
     :param client_key: those of one client, as the endpoint's ``client_key`` tells them apart.

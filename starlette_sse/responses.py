@@ -24,7 +24,7 @@ from starlette_sse.exceptions import ConfigurationError, SendTimeoutError
 from starlette_sse.fields import SEPARATORS
 from starlette_sse.headers import for_protocol, has_body
 from starlette_sse.iterators import as_async_iterable, as_async_iterator
-from starlette_sse.observers import CloseReason, Observer, StreamIdentity, StructlogObserver
+from starlette_sse.observers import CloseReason, Observer, StreamIdentity, StructlogObserver, check_observers
 from starlette_sse.streams import Stream, StreamSettings
 
 __all__ = ["EventSourceResponse"]
@@ -65,6 +65,10 @@ class EventSourceResponse(Response):
     media_type = "text/event-stream"
     observers: ClassVar[Sequence[Observer]] = (StructlogObserver(),)
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        check_observers(f"{cls.__qualname__}.observers", cls.observers)
+
     def __init__(
         self,
         content: AsyncIterable[Any] | Iterable[Any],
@@ -95,7 +99,7 @@ class EventSourceResponse(Response):
             check_number("send_timeout", send_timeout)
             if not send_timeout > 0:
                 raise ConfigurationError(f"send_timeout must be > 0 seconds, or None for any time, not {send_timeout}")
-        check_headers(headers)
+        check_encodable_headers(headers)
         check_callables(
             ping_message_factory=ping_message_factory,
             data_sender_callable=data_sender_callable,
@@ -270,7 +274,7 @@ def check_number(name: str, value: object) -> None:
         raise TypeError(f"{name} must be int or float, not {type(value).__name__}")
 
 
-def check_headers(headers: object) -> None:
+def check_encodable_headers(headers: object) -> None:
     """Check that headers can be encoded."""
     if headers is None:
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -17,13 +18,15 @@ from starlette.responses import Response
 
 from starlette_sse.configuration import Configuration, opening_of
 from starlette_sse.draining import Domain, domain_of
-from starlette_sse.events import as_event, as_frame
+from starlette_sse.eventloop import current_event_loop
+from starlette_sse.events import FRAME, ServerSentEvent, as_event, as_frame
 from starlette_sse.exceptions import BrokerUnavailableError, ConfigurationError
 from starlette_sse.headers import has_body
 from starlette_sse.iterators import as_async_iterator
 from starlette_sse.observers import CloseReason, StreamIdentity, tell
 from starlette_sse.refusals import BROKER_AWAY, DRAINING, Refusal, StreamRefusedError, refuse
 from starlette_sse.streams import FrameSource, Stream
+from starlette_sse.streams.endings import Steps
 from starlette_sse.threads import ThreadCall, threads_of_closing
 
 __all__ = ["Answer", "Visit", "call_hook"]
@@ -36,6 +39,16 @@ ABANDONED = ENDING | {"authorize"}
 
 Answer = Callable[[], Awaitable[object]]
 """What is left to do for a request."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnopenedStream:
+    """What observers may read of a stream that has never begun."""
+
+    identity: StreamIdentity
+    duration: float = 0.0
+    events: int = 0
+    bytes_sent: int = 0
 
 
 class Visit:
@@ -192,10 +205,9 @@ class Visit:
         try:
             self._configuration = configuration = self._configuration.of_instance(endpoint)
             self._source = source = await subscribe(request)
-            kind, path = type(endpoint), request.scope.get("path", "")
             self._stream = stream = Stream(
                 self,
-                StreamIdentity(endpoint.connection_id, kind.__qualname__, path, self._client_key, kind),
+                self._identity(),
                 configuration.settings,
                 self._receive,
                 self._send,
@@ -215,9 +227,21 @@ class Visit:
         return partial(stream.run, start, opening, events=self._iterate if source is None else None)
 
     async def _never_opened(self, error: BaseException) -> None:
+        """Clean up behind a stream that ``on_connect`` has let in and that ``error`` has kept from its first byte."""
         reason = CloseReason.ERROR if isinstance(error, Exception) else CloseReason.CANCELLED
-        with anyio.move_on_after(self._endpoint.cleanup_timeout, shield=True):
-            await self.stream_closed(reason)
+        steps = Steps(current_event_loop(), self._report)
+        deadline = steps.deadline(self._endpoint.cleanup_timeout)
+        await steps.take("on_disconnect", lambda: self.stream_closed(reason), deadline)
+        if steps.interrupted is not None:
+            raise steps.interrupted from error
+
+    def _report(self, error: BaseException, during: str) -> None:
+        unopened = UnopenedStream(self._identity())
+        tell(self._endpoint.observers, "failed", unopened, error, during=during, propagates=False)
+
+    def _identity(self) -> StreamIdentity:
+        kind, path = type(self._endpoint), self._request.scope.get("path", "")
+        return StreamIdentity(self._endpoint.connection_id, kind.__qualname__, path, self._client_key, kind)
 
     def _iterate(self) -> AsyncIterator[Any]:
         return as_async_iterator(self._endpoint.events(self._request), f"{self._name}.events()")
@@ -236,10 +260,12 @@ class Visit:
         ping: Any = self._endpoint.ping_message(self._request)
         # On a channel that is silent for long, the client's id stays one that the log can resume behind.
         position = None if self._source is None else self._source.resume_id
-        if position is not None:
-            event = as_event(ping, self._endpoint.event_class)
-            ping = event if event.id is not None else event.replace(id=position)
-        return self._frame(ping)
+        if position is None:
+            return self._frame(ping)
+        if isinstance(ping, FRAME):
+            return ServerSentEvent(id=position).encode() + bytes(ping)
+        event = as_event(ping, self._endpoint.event_class)
+        return self._frame(event if event.id is not None else event.replace(id=position))
 
     async def last_frame(self, reason: CloseReason, error: BaseException | None) -> bytes | None:
         event = None

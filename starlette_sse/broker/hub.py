@@ -16,7 +16,7 @@ from starlette_sse.broker.backends import backend_of, check_event_loop
 from starlette_sse.broker.base import Backend
 from starlette_sse.broker.entries import Retention, frame_of
 from starlette_sse.broker.log import Log
-from starlette_sse.broker.names import channel_names, check_name
+from starlette_sse.broker.names import channel_names, check_channel, check_name
 from starlette_sse.broker.subscription import OnLag, Snapshot, Subscription
 from starlette_sse.broker.tally import Tally
 from starlette_sse.eventloop import EventLoop, current_event_loop, running_event_loop
@@ -33,6 +33,9 @@ __all__ = ["Broker", "BrokerHealth"]
 
 #: What the id line may take of a frame.
 ID_LINE = 64
+
+PREFIX = "starlette_sse"
+TIMEOUT = 5.0
 
 ENTER = "enter it in the app's lifespan: async with broker: ..."
 
@@ -77,8 +80,8 @@ class Broker:
     :param history: events kept per channel.
     :param max_age: seconds that an event is kept.
     :param max_bytes: bytes of frames kept per channel; no event may be larger.
-    :param prefix: what the names of this log's keys begin with, for backends that share a server.
-    :param timeout: the longest that an operation waits for the backend, in seconds.
+    :param prefix: what the names of this log's keys begin with, for backends that share a server; with a URL only.
+    :param timeout: the longest that an operation waits for the backend, in seconds; with a URL only.
     :param observers: what is told of publications, subscriptions, lags, resets and outages.
     :raises ConfigurationError: a parameter cannot work.
     :raises MissingDependencyError: the backend needs an extra that is not installed.
@@ -96,13 +99,15 @@ class Broker:
         history: int = 1000,
         max_age: float = 300.0,
         max_bytes: int = 1024 * 1024,
-        prefix: str = "starlette_sse",
-        timeout: float = 5.0,
+        prefix: str = PREFIX,
+        timeout: float = TIMEOUT,
         observers: Sequence[Observer] = (StructlogObserver(),),
     ) -> None:
         check_seconds("timeout", timeout, optional=False)
         check_name("prefix", prefix)
         check_observers("observers", observers)
+        if isinstance(url, Backend) and (prefix, timeout) != (PREFIX, TIMEOUT):
+            raise ConfigurationError("prefix and timeout are for backends that a URL names; give them to your own")
         self._tally = Tally(tuple(observers))
         self._log = Log(Retention(history=history, max_age=max_age, max_bytes=max_bytes), self._tally)
         self._backend = url if isinstance(url, Backend) else backend_of(url, prefix, timeout)
@@ -221,7 +226,7 @@ class Broker:
         return event_id
 
     def _body(self, channel: str, event: Any, key: str | None) -> bytes:
-        check_name("channel", channel)
+        check_channel(channel)
         if key is not None:
             check_name("key", key)
         made = as_event(event)

@@ -7,10 +7,19 @@ from typing import Any
 
 from starlette_sse.exceptions import ConfigurationError
 
-__all__ = ["channel_names", "check_name"]
+__all__ = ["OwnName", "channel_names", "check_channel", "check_name"]
 
 #: In characters; a key may be as long.
 LONGEST_NAME = 1024
+
+#: What the names begin with of the channels by which the processes of an app talk to each other.
+RESERVED = "starlette_sse."
+
+
+class OwnName(str):
+    """The name of a channel of the package's own, which no app may publish to and no client may read."""
+
+    __slots__ = ()
 
 
 def channel_names(channels: str | Iterable[str]) -> tuple[str, ...]:
@@ -24,8 +33,18 @@ def channel_names(channels: str | Iterable[str]) -> tuple[str, ...]:
     if not names:
         raise ConfigurationError("a subscription needs at least one channel")
     for name in names:
-        check_name("channel", name)
+        check_channel(name)
     return names
+
+
+def check_channel(name: Any) -> None:
+    """Check a channel's name."""
+    check_name("channel", name)
+    if name.startswith(RESERVED) and not isinstance(name, OwnName):
+        raise ConfigurationError(
+            f"channel must not begin with {RESERVED!r}, as {name!r:.100} does: by those the processes of an app talk "
+            "to each other; give it another name"
+        )
 
 
 def check_name(what: str, name: Any) -> None:

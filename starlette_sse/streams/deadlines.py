@@ -78,7 +78,7 @@ class Deadlines:
         self._writer = writer
         self.on_due = on_due
         self._alarm: Alarm | None = None
-        #: The request's, for what runs outside of its task, whoever has let it.
+        #: The request's, for what runs outside of its task: else that would have the context of who set the alarm.
         self.context = copy_context()
         self._last_ping = loop.time()
         self._head_start = 0.0

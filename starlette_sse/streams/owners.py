@@ -1,4 +1,4 @@
-"""What a stream asks of the endpoint or response that it belongs to."""
+"""The seam between the driver and what it drives for."""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
 """The driver: one object per connection owns ASGI ``send`` and takes the stream from its first byte to its cleanup.
 
 Who runs: the server's own task converses (opening, pings, a subscription's frames, the last frame), a listener waits
-for the client to go, and a :class:`~starlette_sse.streams.producers.Producer` runs ``events()`` if there is one.
+for the client to go, a :class:`~starlette_sse.streams.producers.Producer` runs ``events()`` if there is one, and
+companions ask for the right again or do what the app has given them. Where the server's ``send`` needs no task,
+callbacks send pings and a subscription's frames, and that task only wakes for what they cannot do.
 """
 
 from __future__ import annotations

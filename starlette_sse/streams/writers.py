@@ -23,7 +23,7 @@ CLOSED = "the connection is closed"
 
 
 class FrameWriter:
-    """Sends frames; two tasks may write, the second waits its turn.
+    """Sends frames. Two tasks may write, of which the second waits its turn, and callbacks if nobody else does.
 
     It sets no timer and enters no cancel scope: whoever watches the clock reads :attr:`sending_since`.
 

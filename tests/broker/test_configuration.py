@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 from starlette_sse.broker import Broker
+from starlette_sse.broker.memory import MemoryBackend
 from starlette_sse.exceptions import BrokerError, ConfigurationError
 from tests.broker.redis_server import RedisServer
 
@@ -39,6 +40,8 @@ from tests.broker.redis_server import RedisServer
         ({"max_age": "5"}, "max_age must be a positive number of seconds"),
         ({"timeout": 0}, "timeout must be a positive number of seconds"),
         ({"prefix": ""}, "prefix must be text"),
+        ({"url": MemoryBackend(), "prefix": "mine"}, "prefix and timeout are for backends that a URL names"),
+        ({"url": MemoryBackend(), "timeout": 1.0}, "prefix and timeout are for backends that a URL names"),
         ({"observers": [object()]}, "observers must be"),
         ({"observers": 7}, "observers must be"),
     ],

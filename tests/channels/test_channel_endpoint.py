@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import threading
 import tracemalloc
@@ -23,7 +24,8 @@ from starlette_sse import (
     SSEEndpoint,
 )
 from starlette_sse.observers import Observer, StreamFacts
-from starlette_sse.testing import Ending, SSETestClient
+from starlette_sse.testing import Ending, SSETestClient, capture_logs
+from tests.limits.visits import Visit
 from tests.streams.apps import app_of
 
 pytestmark = pytest.mark.anyio
@@ -273,6 +275,8 @@ async def test_nothing_is_left_of_a_client_that_has_gone() -> None:
         ({"broker": "redis://"}, "broker must be a Broker"),
         ({"on_lag": "drop"}, "on_lag must be one of"),
         ({"sep": "\n"}, "sep must be CR LF"),
+        ({"max_event_bytes": 10}, "max_event_bytes would hold nothing back"),
+        ({"channels": ("starlette_sse.close",)}, "channels: channel must not begin with 'starlette_sse.'"),
         ({"snapshot": ["a"]}, "snapshot must be a function"),
         ({"channels": 5}, "channels: channels must be one or more names, not 5"),
         ({"channels": ()}, "channels: a subscription needs at least one channel"),
@@ -300,6 +304,68 @@ async def test_a_missing_broker_is_an_error_before_the_response() -> None:
         with pytest.raises(ConfigurationError, match=r"Lost\.broker is not set"):
             await client.stream("/")
     assert ended == [CloseReason.ERROR]
+
+
+@pytest.mark.parametrize("cleanup", ["fails", "hangs"])
+async def test_what_keeps_a_client_out_is_told_whatever_its_cleanup_does(cleanup: str) -> None:
+    """A refusal stays one, and what the cleanup has done wrong is in the log."""
+
+    class Closed(ChannelEndpoint):
+        broker = Broker(observers=())
+        cleanup_timeout = 3.0
+
+        async def channels(self, request: Request) -> list[str]:
+            return []
+
+        async def on_disconnect(self, request: Request, reason: CloseReason) -> None:
+            if cleanup == "hangs":
+                await anyio.sleep_forever()
+            raise KeyError(reason)
+
+    with capture_logs() as logs:
+        async with client_of(Closed) as client:
+            began = anyio.current_time()
+            response = await client.request("GET", "/")
+            assert response.status_code == 403
+            assert anyio.current_time() - began == pytest.approx(3.0 if cleanup == "hangs" else 0.0)
+    (failed,) = logs.named("stream.failed")
+    assert (failed["during"], failed["endpoint"]) == ("on_disconnect", Closed.__qualname__)
+    assert ("TimeoutError" if cleanup == "hangs" else "KeyError") in failed["error"]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+async def test_a_request_that_asyncio_cancels_while_it_cleans_up_is_cancelled() -> None:
+    """Whatever has kept its client out: who cancels it waits for that."""
+    cleaning = anyio.Event()
+
+    class Closed(ChannelEndpoint):
+        broker = Broker(observers=())
+        observers = ()
+
+        async def channels(self, request: Request) -> list[str]:
+            return []
+
+        async def on_disconnect(self, request: Request, reason: CloseReason) -> None:
+            cleaning.set()
+            await anyio.sleep_forever()
+
+    visit = asyncio.ensure_future(Visit(Closed).run())
+    await cleaning.wait()
+    visit.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await visit
+
+
+@pytest.mark.parametrize("made", [b": beat\r\n\r\n", ServerSentEvent(comment="beat"), {"comment": "beat"}])
+async def test_a_ping_of_any_kind_brings_the_position(made: Any) -> None:
+    """A client of a silent channel that comes back much later resumes behind it."""
+    endpoint = news(ping_message=lambda self, request: made, ping_interval=10.0)
+    async with client_of(endpoint) as client, client.stream("/") as stream:
+        await stream.next_comment()
+        opened_at = stream.last_event_id
+        await endpoint.broker.publish("other", "not for it")
+        assert (await stream.next_comment()).text == "beat"
+        assert stream.last_event_id != opened_at
 
 
 async def test_one_stalled_client_among_a_thousand_holds_nothing_up() -> None:

@@ -56,6 +56,14 @@ def test_replace_does_not_make_json_of_json() -> None:
     assert JSONServerSentEvent("x").replace(id="7").encode() == b'id: 7\r\ndata: "x"\r\n\r\n'
 
 
+def test_what_replaces_the_data_of_a_json_event_becomes_json() -> None:
+    """As in its constructor."""
+    event = JSONServerSentEvent("x", event="tick")
+    assert event.replace(data="y") == JSONServerSentEvent("y", event="tick")
+    assert event.__replace__(data=["y"]) == JSONServerSentEvent(["y"], event="tick")
+    assert JSONServerSentEvent("x", id="7").replace(data=None) == JSONServerSentEvent(id="7")
+
+
 class Tick(ServerSentEvent):
     def __init__(self, now: float) -> None:
         super().__init__({"now": now}, event="tick")

@@ -14,7 +14,15 @@ import pytest
 from anyio.lowlevel import checkpoint
 from starlette.requests import Request
 
-from starlette_sse import Broker, BrokerUnavailableError, ConfigurationError, EventSourceResponse, SSEEndpoint
+from starlette_sse import (
+    Broker,
+    BrokerUnavailableError,
+    ConfigurationError,
+    EventSourceResponse,
+    ServerSentEvent,
+    SSEEndpoint,
+)
+from starlette_sse.broker.names import OwnName
 from starlette_sse.observers import Observer
 from starlette_sse.presence import CHANNEL, count_together
 from tests.broker.redis_server import RedisServer
@@ -26,6 +34,10 @@ from tests.servers.processes import ROOT, Program, eventually, running
 pytestmark = pytest.mark.anyio
 
 INTERVAL = 5.0
+
+
+def channel_of(endpoint: type[SSEEndpoint]) -> OwnName:
+    return OwnName(f"{CHANNEL}{endpoint.__module__}.{endpoint.__qualname__}")
 
 
 def process(**limits: Any) -> type[SSEEndpoint]:
@@ -90,7 +102,7 @@ async def test_streams_of_one_client_count_wherever_they_are() -> None:
     one, two = process(per_client=2), process(per_client=2)
     told = []
     async with Broker(observers=()) as broker, count_together(broker, one), count_together(broker, two):
-        async with broker.subscribe(f"{CHANNEL}{one.__module__}.{one.__qualname__}") as subscription:
+        async with broker.subscribe(channel_of(one)) as subscription:
             async with crowd() as there, crowd() as here:
                 assert await there.come(one, "api-key-of-ann") == 200
                 assert await here.come(two, "api-key-of-ann") == 200
@@ -204,8 +216,24 @@ async def test_what_else_the_broker_tells_counts_nothing() -> None:
     """Such as that words may have been lost."""
     own = process(total=1)
     async with Broker(observers=()) as broker, count_together(broker, own), crowd() as here:
-        await broker.publish(f"{CHANNEL}{own.__module__}.{own.__qualname__}", {"event": "stream-reset", "data": {}})
+        await broker.publish(
+            OwnName(f"{CHANNEL}{own.__module__}.{own.__qualname__}"), {"event": "stream-reset", "data": {}}
+        )
         assert await here.come(own) == 200
+
+
+@pytest.mark.parametrize(
+    "word", ["garbage", "{}", '{"process": "a"}', '{"process": "a", "total": 1, "clients": [], "interval": 5}']
+)
+async def test_a_word_that_is_not_understood_counts_nothing(word: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Processes of another version may speak otherwise, and that ends no app."""
+    own = process(total=200)
+    async with Broker(observers=()) as broker, count_together(broker, own), crowd() as here:
+        for _ in range(3):
+            await broker.publish(channel_of(own), ServerSentEvent(word, event="count"))
+        await anyio.sleep(1.0)
+        assert await here.come(own) == 200
+    assert len([record for record in caplog.records if "is not understood" in record.getMessage()]) == 1
 
 
 async def test_what_cannot_be_counted_together_is_refused() -> None:

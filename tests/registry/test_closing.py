@@ -19,6 +19,7 @@ from starlette_sse import (
     BrokerUnavailableError,
     CloseReason,
     ConfigurationError,
+    ServerSentEvent,
     SSEEndpoint,
 )
 from starlette_sse.broker.log import Log
@@ -145,6 +146,62 @@ async def test_what_else_the_broker_tells_closes_nothing() -> None:
             await anyio.sleep(1.0)
             assert Own.reasons == []
             visit.left.set()
+
+
+@pytest.mark.parametrize(
+    "order",
+    ["garbage", "[]", '"client"', '{"tenant": "x"}', '{"endpoint": ["a"]}', '{"connection_id": "x", "tenant": "y"}'],
+)
+async def test_an_order_that_is_not_understood_ends_nothing(order: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Not its streams, and not the app, which logs the first of them and follows the next that it understands."""
+
+    class Own(Ticks):
+        pass
+
+    visit = Visit(Own)
+    async with Broker(observers=()) as broker, follow_closes(broker):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(visit.run)
+            await anyio.sleep(1.0)
+            for _ in range(3):
+                await broker.publish(CHANNEL, ServerSentEvent(order, event="close"))
+            await anyio.sleep(1.0)
+            assert Own.reasons == []
+            await close_everywhere(broker, endpoint=Own)
+    assert Own.reasons == [CloseReason.CLOSED]
+    assert len([record for record in caplog.records if "is not understood" in record.getMessage()]) == (
+        0 if order == '{"endpoint": ["a"]}' else 1
+    )
+
+
+async def test_an_order_does_not_tell_client_keys() -> None:
+    """They may be secrets, and an order lies in the log for as long as that keeps it."""
+
+    class Own(Ticks):
+        def client_key(self, request: Request) -> str:
+            return "s3cret"
+
+    visit = Visit(Own)
+    async with Broker(observers=()) as broker, follow_closes(broker), broker.subscribe(CHANNEL) as orders:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(visit.run)
+            await anyio.sleep(1.0)
+            await close_everywhere(broker, client_key="another")
+            await anyio.sleep(1.0)
+            assert Own.reasons == []
+            await close_everywhere(broker, client_key="s3cret")
+        assert b"another" not in await orders.pull()
+    assert Own.reasons == [CloseReason.CLOSED]
+
+
+async def test_the_channels_of_the_package_are_nobody_elses() -> None:
+    """A client that may name a channel reads no orders there, and an app gives none by mistake."""
+    async with Broker(observers=()) as broker:
+        with pytest.raises(ConfigurationError, match=r"channel must not begin with 'starlette_sse\.'"):
+            await broker.publish(str(CHANNEL), "x")
+        with pytest.raises(ConfigurationError, match=r"channel must not begin with 'starlette_sse\.'"):
+            broker.subscribe(["news", str(CHANNEL)])
+        await broker.publish("starlette_sse", "x")
 
 
 async def test_the_app_starts_and_stops_without_its_broker() -> None:

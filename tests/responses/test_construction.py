@@ -289,3 +289,9 @@ def test_a_time_that_means_nothing_is_refused(parameters: dict[str, Any], error:
     """A stream that could send nothing, or would ping for ever, is stopped before it begins."""
     with pytest.raises(error):
         EventSourceResponse([], **parameters)
+
+
+def test_what_is_no_observer_is_refused_with_the_class() -> None:
+    """And not by each request."""
+    with pytest.raises(ConfigurationError, match=r"Wrong\.observers must be a sequence of Observer instances"):
+        type("Wrong", (EventSourceResponse,), {"observers": (1,)})
