@@ -68,7 +68,6 @@ def puts_past_send(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
         return watched
 
     monkeypatch.setattr(FrameWriter, "try_put", watch(FrameWriter.try_put))
-    monkeypatch.setattr(FrameWriter, "offer", watch(FrameWriter.offer))
     return outcomes
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from starlette_sse.eventloop import EventLoop, Shelter
 from starlette_sse.streams.writers import FrameWriter
 
-__all__ = ["Producer", "bare", "foreign_cancellation"]
+__all__ = ["Producer", "bare", "foreign_cancellation", "forget"]
 
 #: Seconds that one iterator may keep the event loop to itself by never waiting.
 LONGEST_TURN = 0.002
@@ -219,8 +219,8 @@ class Producer:
             self._on_moved = forget
 
 
-def forget(producer: Producer) -> None:
-    """Take the place of a callback into an object that ends, so that they don't keep each other."""
+def forget(_: object) -> None:
+    """Take the place of a callback into an object that ends: without cycles both are freed at once."""
 
 
 def foreign_cancellation(during: str, error: BaseException) -> Exception:

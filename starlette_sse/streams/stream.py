@@ -28,7 +28,7 @@ from starlette_sse.streams.deadlines import Deadlines, Due, StreamSettings
 from starlette_sse.streams.endings import Steps
 from starlette_sse.streams.listeners import listen
 from starlette_sse.streams.owners import StreamOwner
-from starlette_sse.streams.producers import Producer
+from starlette_sse.streams.producers import Producer, forget
 from starlette_sse.streams.servers import abort_connection, is_closed
 from starlette_sse.streams.sources import FrameSource, NoFrames
 from starlette_sse.streams.writers import GONE, FrameWriter
@@ -48,10 +48,6 @@ BODY_CAME = (
     "a part of the request's body came while the stream at %s was open, and events that read it wait for ever or take "
     "what they have for all of it; read the body in the route, before the response is made"
 )
-
-
-def forget(_: object) -> None:
-    """Take the place of callbacks into a stream that has ended: without cycles it is freed at once."""
 
 
 class Stream:

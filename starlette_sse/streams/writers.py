@@ -123,27 +123,16 @@ class FrameWriter:
 
         What the transport raises is told to ``on_gone``.
         """
-        # All in place: a call would be a good part of what a delivery takes.
-        exchange = self._exchange
-        if (
-            exchange is None
-            or self.sending_since is not None
-            or exchange.disconnected
-            or exchange.response_complete
-            or exchange.flow.write_paused
-            or not frames
-        ):
+        if self.sending_since is not None:
             return False
-        size = len(frames)
         try:
-            if exchange.transport.is_closing():
-                raise ConnectionResetError(CLOSED)
-            exchange.transport.write(b"".join((b"%x\r\n" % size, frames, b"\r\n")))
+            if not self.try_put(frames):
+                return False
         except Exception as exc:  # noqa: BLE001 - told to on_gone
             self.on_gone(exc)
             return False
         self.last_write = self._time()
-        self.bytes_sent += size
+        self.bytes_sent += len(frames)
         return True
 
     async def write(self, frame: bytes, *, more: bool = True) -> None:
