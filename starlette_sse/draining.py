@@ -7,29 +7,20 @@ lifespans need it.
 
 from __future__ import annotations
 
-import signal
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Iterator, Mapping, MutableMapping
 from contextlib import asynccontextmanager
-from types import FrameType
-from typing import Any, Protocol, TypeGuard
+from typing import Any, Protocol
 
 import anyio
 
-from starlette_sse.eventloop import EventLoop, call_signal_handler, current_event_loop
-
-try:
-    # The public one spends 3 us on an enum that it throws away, and it is asked for each stream.
-    from _signal import getsignal  # type: ignore[import-not-found]
-except ImportError:  # pragma: no cover - another Python than CPython
-    from signal import getsignal
+from starlette_sse.eventloop import EventLoop, current_event_loop
+from starlette_sse.signals import SignalChain
 
 __all__ = ["STATE_KEY", "Domain", "Drainable", "domain_of", "drain", "lifespan", "streams_by_loop"]
 
 #: Where :func:`lifespan` leaves its :class:`Domain` in the ASGI scope's ``state``.
 STATE_KEY = "starlette_sse"
-
-SignalHandler = Callable[[int, FrameType | None], Any]
 
 
 class Drainable(Protocol):
@@ -116,44 +107,27 @@ class FallbackDomain(Domain):
             _process.remove(self._loop, self)
 
 
-class ChainedHandler:
-    """A signal handler that starts a drain and then does what the handler before it did."""
-
-    def __init__(self, previous: SignalHandler) -> None:
-        self.previous = previous
-
-    def __call__(self, signum: int, frame: FrameType | None) -> None:
-        drain()
-        call_signal_handler(self.previous, signum, frame)
-
-
-def chainable(handler: object) -> TypeGuard[SignalHandler]:
-    """Tell whether a server's own Python handler is in place, which chaining keeps at work.
-
-    Over ``SIG_DFL`` and ``SIG_IGN``, which are not callable, a handler would stop SIGTERM from killing.
-    """
-    return callable(handler) and handler is not signal.default_int_handler and not isinstance(handler, ChainedHandler)
-
-
 class Process:
-    """The event loops of this process that have something to drain, and the signal handler that they share.
+    """The event loops of this process that have something to drain, and the signals that they share.
 
     Writers replace the mapping under a lock; a signal handler, which may interrupt a writer, only reads it.
     """
 
-    SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._domains: Mapping[EventLoop, frozenset[Domain]] = {}
-        self.installations = 0
+        self._signals = SignalChain(self.drain)
+
+    @property
+    def installations(self) -> int:
+        return self._signals.installations
 
     def add(self, loop: EventLoop, domain: Domain) -> None:
         with self._lock:
             # A loop that was closed with its streams, or drained before, takes nobody off.
             living = {other: domains for other, domains in self._domains.items() if not other.ended}
             self._domains = {**living, loop: living.get(loop, frozenset()) | {domain}}
-            self._install()
+            self._signals.install()
 
     def remove(self, loop: EventLoop, domain: Domain) -> None:
         with self._lock:
@@ -161,15 +135,14 @@ class Process:
             others = {other: domains for other, domains in self._domains.items() if other is not loop}
             self._domains = {**others, loop: rest} if rest else others
             if not self._domains:
-                self._uninstall()
+                self._signals.uninstall()
 
     def install(self) -> None:
         """Chain the handler over one that took its place since the last stream began."""
-        # Servers handle both signals or none, so one look will do, as this is asked for each stream.
-        if isinstance(getsignal(signal.SIGTERM), ChainedHandler):
+        if self._signals.installed:
             return
         with self._lock:
-            self._install()
+            self._signals.install()
 
     def streams(self) -> Iterator[tuple[EventLoop, Drainable]]:
         for loop, domains in self._domains.items():
@@ -184,24 +157,6 @@ class Process:
                     loop.call_soon_threadsafe(domain.drain)
                 except RuntimeError:  # the loop was closed with its streams
                     break
-
-    def _install(self) -> None:
-        if threading.current_thread() is not threading.main_thread():
-            return
-        for signum in self.SIGNALS:
-            handler = getsignal(signum)
-            if chainable(handler):
-                signal.signal(signum, ChainedHandler(handler))
-                self.installations += 1
-
-    def _uninstall(self) -> None:
-        if threading.current_thread() is not threading.main_thread():
-            return
-        for signum in self.SIGNALS:
-            handler = getsignal(signum)
-            while isinstance(handler, ChainedHandler):
-                handler = handler.previous
-                signal.signal(signum, handler)
 
 
 _process = Process()

@@ -31,7 +31,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"limits", "draining", "observers", "error_events", "iterators", "headers", "sprints", "slips"}),
     frozenset({"refusals", "attributes", "hooks"}),
     frozenset({"events", "decoding"}),
-    frozenset({"fields", "jsontext", "threads", "notices"}),
+    frozenset({"fields", "jsontext", "threads", "notices", "signals"}),
     frozenset({"exceptions", "eventloop"}),
 )
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
