@@ -255,7 +255,8 @@ def frame_encoder(
 
     def encode(item: Any) -> bytes:
         if isinstance(item, ServerSentEvent):
-            return item.encode(other)
+            # A subclass that was written for sse-starlette may have an encode() of its own.
+            return item.encode() if other is None else item.encode(other)
         # As as_event does, in place: many write their events so.
         if type(item) is dict:
             return from_mapping(item, event_class).encode(other)
@@ -329,6 +330,6 @@ def remedy(event: ServerSentEvent, value: Any, error: Exception) -> str:
     if isinstance(value, Collection) and any(isinstance(item, ServerSentEvent) for item in value):
         return "it holds events; yield them one by one"
     return (
-        f"{error}; give a str, or convert what JSON does not know (bytes by .decode(), NaN to None), "
+        f"{error}; give a str, such as str(value), or convert it first (bytes by .decode(), NaN to None), "
         f"or override dumps in a subclass of {type(event).__name__}"
     )

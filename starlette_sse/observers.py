@@ -52,7 +52,7 @@ class CloseReason(StrEnum):
     ERROR = "error"
     """``events()``, or a hook that the stream needs, raised."""
     CANCELLED = "cancelled"
-    """The server cancelled the request."""
+    """The server cancelled the request, or somebody the task that ran ``events()``."""
     CLOSED = "closed"
     """The app closed the stream."""
 

@@ -19,7 +19,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from starlette_sse.attributes import is_latin_1
 from starlette_sse.draining import domain_of
-from starlette_sse.events import ServerSentEvent, as_frame, frame_encoder
+from starlette_sse.events import ServerSentEvent, frame_encoder
 from starlette_sse.exceptions import ConfigurationError, SendTimeoutError
 from starlette_sse.fields import SEPARATORS
 from starlette_sse.headers import for_protocol, has_body
@@ -194,7 +194,7 @@ class EventSourceResponse(Response):
             send,
             domain=domain_of(scope),
             observers=self.observers,
-            encode=frame_encoder(self.sep),
+            encode=encoder(self.sep),
         )
         try:
             await stream.run(
@@ -241,7 +241,7 @@ class ResponseHooks:
     def ping_frame(self) -> bytes:
         factory = self._response.ping_message_factory
         ping = factory() if factory else ServerSentEvent(comment=f"ping - {datetime.now(UTC)}")
-        return as_frame(ping, self._response.sep)
+        return encoder(self._response.sep)(ping)
 
     async def last_frame(self, reason: CloseReason, error: BaseException | None) -> bytes | None:
         return None if reason is CloseReason.ERROR else b""
@@ -266,6 +266,22 @@ class ResponseHooks:
             # Written as a plain function it has done its work.
             if inspect.isawaitable(called):
                 await called
+
+
+def encoder(sep: str) -> Callable[[Any], bytes]:
+    """Return the function from what ``content`` yields to a frame.
+
+    A mapping with a name alone, as libraries end their streams with, is an event with empty data: some clients take a
+    name without data, and browsers drop it.
+    """
+    encode = frame_encoder(sep)
+
+    def encode_named(item: Any) -> bytes:
+        if isinstance(item, dict) and item.get("data") is None and item.get("event") is not None:
+            item = {**item, "data": ""}
+        return encode(item)
+
+    return encode_named
 
 
 def check_number(name: str, value: object) -> None:

@@ -51,6 +51,6 @@ class Companions:
         except self._loop.cancelled as exc:
             if self._loop.is_cancelled():
                 raise
-            self._on_error(foreign_cancellation(doing, exc), doing)
+            self._on_error(foreign_cancellation(f"what {doing} waited for", exc), doing)
         finally:
             del self._running[doing]

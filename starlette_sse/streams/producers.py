@@ -53,6 +53,7 @@ class Producer:
         "_turn",
         "_undeliverable",
         "_writer",
+        "cancelled",
         "error",
         "produced",
     )
@@ -81,6 +82,8 @@ class Producer:
         self.produced = 0
         #: What ended the iterator, and then its cleanup, other than being stopped.
         self.error: BaseException | None = None
+        #: Whether that was somebody who cancelled the task.
+        self.cancelled = False
 
     @property
     def begun(self) -> bool:
@@ -196,9 +199,10 @@ class Producer:
         if self._phase is Phase.DELIVERING and frame is not None and isinstance(error, Exception):
             # The traceback of what cannot be encoded begins behind the generator.
             error.add_note(f'The yield of it: File "{frame.f_code.co_filename}", line {frame.f_lineno}')
-        if isinstance(error, self._loop.cancelled) and not self._stopping and not self._loop.is_cancelled():
+        if isinstance(error, self._loop.cancelled) and not self._stopping:
             # Else a stream that broke off would look like one that has come to its end.
-            error = foreign_cancellation("events", error)
+            self.cancelled = self._loop.is_cancelled()
+            error = foreign_cancellation("the task of events" if self.cancelled else "what events waited for", error)
         if not ran_out:
             self.error = genuine(error, self._loop.cancelled) or self.error
 
@@ -223,9 +227,9 @@ def forget(_: object) -> None:
     """Take the place of a callback into an object that ends: without cycles both are freed at once."""
 
 
-def foreign_cancellation(during: str, error: BaseException) -> Exception:
-    """Return what is raised for a cancellation that was not meant for who gets it."""
-    foreign = RuntimeError(f"what {during} waited for was cancelled, and not the stream")
+def foreign_cancellation(what: str, error: BaseException) -> Exception:
+    """Return what is raised for a cancellation of something that the stream needs."""
+    foreign = RuntimeError(f"{what} was cancelled, and not the stream")
     foreign.__cause__ = error
     return foreign
 

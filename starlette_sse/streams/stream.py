@@ -356,7 +356,10 @@ class Stream:
         self.end(CloseReason.CLIENT_GONE, error)
 
     def _producer_moved(self, producer: Producer) -> None:
-        if producer.error is not None:
+        if producer.cancelled and self._reason is None:
+            self._cut = True
+            self.end(CloseReason.CANCELLED, producer.error)
+        elif producer.error is not None:
             self._fail(producer.error)
         elif producer.done:
             self.end(CloseReason.FINISHED)

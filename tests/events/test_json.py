@@ -185,7 +185,7 @@ NO_FORM = {
 def test_a_value_without_a_json_form_is_refused(value: Any, why: str) -> None:
     """No repr is ever sent; the error names the type, the reason and the remedy, when the event is made."""
     says = f"data of type {type(value).__name__} cannot become JSON: .*{why}.*; "
-    remedy = r"give a str, or convert .* or override dumps in a subclass of ServerSentEvent"
+    remedy = r"give a str, such as str\(value\), or convert .* or override dumps in a subclass of ServerSentEvent"
     with pytest.raises(InvalidEventError, match=says + remedy):
         ServerSentEvent(value)
 

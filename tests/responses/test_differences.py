@@ -56,7 +56,6 @@ REFUSED: dict[str, tuple[Any, bytes]] = {
     "line end in an id": ({"data": "x", "id": "1\n2"}, b"id: 12\r\ndata: x\r\n\r\n"),
     "line end in a name": ({"data": "x", "event": "a\r\nb"}, b"event: ab\r\ndata: x\r\n\r\n"),
     "NUL in an id": ({"data": "x", "id": "1\x002"}, b"id: 1\x002\r\ndata: x\r\n\r\n"),
-    "name without data": ({"event": "done"}, b"event: done\r\n\r\n"),
     "no field": ({}, b"\r\n"),
     "None": (None, b"data: None\r\n\r\n"),
     "negative retry": ({"data": "x", "retry": -1}, b"data: x\r\nretry: -1\r\n\r\n"),
@@ -76,6 +75,26 @@ async def test_what_would_not_arrive_as_it_was_meant_is_refused(item: Any, their
     exchange = await sent(starlette_sse, item)
     assert isinstance(exchange.error, InvalidEventError)
     assert exchange.chunks == []
+
+
+@pytest.mark.parametrize("item", [{"event": "done"}, {"event": "done", "data": None}], ids=str)
+async def test_a_mapping_with_a_name_alone_has_empty_data(item: Any) -> None:
+    """Libraries end their streams so, and then browsers see that too."""
+    assert (await sent(sse_starlette, item)).chunks[0] == b"event: done\r\n\r\n"
+    assert (await sent(starlette_sse, item)).chunks[0] == b"event: done\r\ndata: \r\n\r\n"
+
+
+async def test_an_encode_without_a_parameter_is_called() -> None:
+    """As a subclass may have that was written for sse-starlette."""
+
+    def event(package: ModuleType) -> Any:
+        def encode(self: Any) -> bytes:
+            return b"data: custom\r\n\r\n"
+
+        return type("Custom", (package.ServerSentEvent,), {"encode": encode})("x")
+
+    for package in (sse_starlette, starlette_sse):
+        assert (await sent(package, event)).chunks[0] == b"data: custom\r\n\r\n"
 
 
 async def test_a_lone_surrogate_is_refused_when_the_event_is_made() -> None:

@@ -69,6 +69,52 @@ async def test_a_response_that_it_breaks_off_is_cut() -> None:
             assert await stream.closed() is Ending.CUT
 
 
+class Stoppable(Noting):
+    """Its task can be cancelled, as by a button that stops an answer."""
+
+    observers = SSEEndpoint.observers
+    task: asyncio.Task[None]
+
+    async def events(self, request: Request) -> AsyncIterator[Any]:
+        type(self).task = asyncio.current_task()  # type: ignore[assignment]
+        yield "one"
+        await anyio.sleep_forever()
+
+
+async def test_a_stream_whose_task_somebody_cancels_is_cut() -> None:
+    """It has not come to its end, and its client must not take it for that."""
+
+    class Own(Stoppable): ...
+
+    with capture_logs() as logs, pytest.raises(RuntimeError, match="the task of events was cancelled"):
+        async with serve(Own) as client, client.stream("/") as stream:
+            await stream.expect("one")
+            Own.task.cancel()
+            assert await stream.closed() is Ending.CUT
+    assert Own.notes[-1] is CloseReason.CANCELLED
+    assert [entry["reason"] for entry in logs.named("stream.closed")] == ["cancelled"]
+
+
+async def test_a_stream_whose_event_loop_ends_is_cancelled() -> None:
+    """Python cancels all tasks then, in any order; the server's own tells that its request is cancelled."""
+
+    class Own(Stoppable): ...
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    sent: list[Any] = []
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+    request = asyncio.create_task(Own(scope, anyio.sleep_forever, send).dispatch())  # type: ignore[arg-type]
+    await asyncio.sleep(1)
+    for task in (Own.task, request):
+        task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await request
+    assert Own.notes[-1] is CloseReason.CANCELLED
+    assert sent[-1]["more_body"]
+
+
 async def test_a_data_sender_that_it_breaks_off_ends_the_stream() -> None:
     """Else the stream would wait for ever for what nobody sends."""
 
