@@ -16,7 +16,8 @@ from tests.chromium import FLAGS
 from tests.conftest import require
 from tests.servers.apps import AppServer, address, serving
 from tests.servers.kinds import KINDS
-from tests.servers.processes import free_port
+from tests.servers.processes import free_port, running
+from tests.servers.proxies import Make, haproxy_that_answers, nginx_that_answers
 
 pytestmark = pytest.mark.anyio
 
@@ -113,3 +114,25 @@ async def test_a_browser_comes_back_by_itself_after_a_restart(tmp_path: Path) ->
                 assert json.loads(hello["data"])["last_event_id"] == "id-7"
                 restarted.control.order("returns", data="more", id="id-8")
                 assert (await seen(page, "message", 2))[-1] == {"type": "message", "data": "more", "id": "id-8"}
+
+
+@pytest.mark.parametrize("make", [nginx_that_answers, haproxy_that_answers], ids=lambda made: made.__name__)
+async def test_a_browser_comes_back_through_a_proxy_whose_app_was_away(tmp_path: Path, make: Make) -> None:
+    """A proxy's own 502 or 503 would end its EventSource for good; the answer that the documents give it does not."""
+    port = free_port()
+    before, after = tmp_path / "before", tmp_path / "after"
+    before.mkdir()
+    after.mkdir()
+    with serving(KINDS[0], before, port) as server, running(make(tmp_path, port), tmp_path) as proxy:
+        async with browsing(proxy.port) as page:
+            await listen(page, "away")
+            await seen(page, "hello", 1)
+            server.control.order("away", data="seen", id="id-7")
+            await seen(page, "message", 1)
+            await anyio.to_thread.run_sync(server.stop)
+            # Once for the farewell, and then whenever it has asked in vain.
+            await seen(page, "error", 4)
+            assert await page.evaluate("source.readyState") != 2
+            with serving(KINDS[0], after, port):
+                hello = (await seen(page, "hello", 2))[-1]
+                assert json.loads(hello["data"])["last_event_id"] == "id-7"

@@ -7,85 +7,16 @@ cannot pass something on to it. Two options change that, and are tested as well.
 from __future__ import annotations
 
 import contextlib
-import os
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
-from tests.conftest import require
 from tests.servers.apps import AppServer, serving
 from tests.servers.client import EventStream
 from tests.servers.kinds import KINDS
 from tests.servers.processes import Program, eventually, running
-
-NGINX = """
-daemon off;
-{user}
-pid {directory}/nginx.pid;
-error_log stderr;
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path {directory}/body;
-    proxy_temp_path {directory}/proxy;
-    fastcgi_temp_path {directory}/fastcgi;
-    uwsgi_temp_path {directory}/uwsgi;
-    scgi_temp_path {directory}/scgi;
-    server {{
-        listen 127.0.0.1:{port};
-        location / {{
-            proxy_pass http://127.0.0.1:{upstream};
-        }}
-    }}
-}}
-"""
-
-HAPROXY = """
-defaults
-    mode http
-    timeout connect 5s
-    timeout client 50s
-    timeout server 50s
-    {options}
-frontend public
-    bind 127.0.0.1:{port}
-    default_backend app
-backend app
-    server app 127.0.0.1:{upstream}
-"""
-
-
-Make = Callable[[Path, int], Callable[[int], list[str]]]
-
-
-def nginx(directory: Path, upstream: int) -> Callable[[int], list[str]]:
-    binary = require("nginx")
-
-    def command(port: int) -> list[str]:
-        # A master that runs as root hands its temporary files to another user, who cannot reach the test's directory.
-        user = "user root;" if os.geteuid() == 0 else ""
-        configuration = directory / "nginx.conf"
-        configuration.write_text(NGINX.format(user=user, directory=directory, port=port, upstream=upstream))
-        return [binary, "-p", str(directory), "-e", "stderr", "-c", str(configuration)]
-
-    return command
-
-
-def haproxy(directory: Path, upstream: int, options: str = "") -> Callable[[int], list[str]]:
-    binary = require("haproxy")
-
-    def command(port: int) -> list[str]:
-        configuration = directory / "haproxy.cfg"
-        configuration.write_text(HAPROXY.format(port=port, upstream=upstream, options=options))
-        return [binary, "-db", "-f", str(configuration)]
-
-    return command
-
-
-def haproxy_for_streams(directory: Path, upstream: int) -> Callable[[int], list[str]]:
-    return haproxy(directory, upstream, "option http-no-delay\n    option abortonclose")
+from tests.servers.proxies import Make, haproxy, haproxy_for_streams, nginx
 
 
 @pytest.fixture(scope="module")
