@@ -7,8 +7,8 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from starlette_sse.events.fields import LONGEST_RETRY
 from starlette_sse.exceptions import ConfigurationError
-from starlette_sse.fields import LONGEST_RETRY
 
 __all__ = [
     "check_choice",

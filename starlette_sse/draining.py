@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import anyio
 
 from starlette_sse.eventloop import EventLoop, current_event_loop
-from starlette_sse.signals import SignalChain
+from starlette_sse.eventloop.signals import SignalChain
 
 __all__ = ["STATE_KEY", "Domain", "Drainable", "domain_of", "drain", "lifespan", "streams_by_loop"]
 

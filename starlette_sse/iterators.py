@@ -14,9 +14,9 @@ import anyio.to_thread
 from starlette.responses import Response
 
 from starlette_sse.eventloop import current_event_loop, running_event_loop
+from starlette_sse.eventloop.notices import warn_once
+from starlette_sse.eventloop.threads import ThreadCall, threads_of_closing
 from starlette_sse.exceptions import ConfigurationError
-from starlette_sse.notices import warn_once
-from starlette_sse.threads import ThreadCall, threads_of_closing
 
 __all__ = [
     "THREADS",

@@ -14,7 +14,7 @@ from starlette_sse.broker.entries import Entry, Gap, Page, Retention
 from starlette_sse.broker.positions import Position, ResetReason
 from starlette_sse.broker.tally import Tally
 from starlette_sse.eventloop import Alarm, EventLoop
-from starlette_sse.sprints import Sprint
+from starlette_sse.eventloop.sprints import Sprint
 
 __all__ = ["Log", "Subscriber", "merged"]
 

@@ -12,7 +12,7 @@ from starlette_sse.broker.entries import Entry, Gap
 from starlette_sse.broker.live import Cursor, LiveReader
 from starlette_sse.broker.log import Log, merged
 from starlette_sse.broker.positions import Position, ResetReason
-from starlette_sse.broker.telling import reset, snapshot_of
+from starlette_sse.broker.resets import reset, snapshot_of
 from starlette_sse.eventloop import EventLoop
 from starlette_sse.exceptions import BrokerError, BrokerUnavailableError, SlowReaderError
 

@@ -1,7 +1,11 @@
 """The few things a stream needs of its event loop that anyio does not offer.
 
-A wake-up that costs one future, a timer that costs no task, and one cancellation instead of a lasting one, each
-on asyncio and on trio.
+A wake-up that costs one future, a timer that costs no task, and one cancellation instead of a lasting one:
+:mod:`~starlette_sse.eventloop.base` has the contract, and :mod:`~starlette_sse.eventloop.on_asyncio` and
+:mod:`~starlette_sse.eventloop.on_trio` meet it. What is made of that for both: a shelter from cancellation
+(:mod:`~starlette_sse.eventloop.shelter`), calls in threads (:mod:`~starlette_sse.eventloop.threads`), many callbacks in
+one (:mod:`~starlette_sse.eventloop.sprints`), warnings that are given once
+(:mod:`~starlette_sse.eventloop.notices`), and the shutdown signals (:mod:`~starlette_sse.eventloop.signals`).
 """
 
 from __future__ import annotations

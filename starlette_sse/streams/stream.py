@@ -19,10 +19,10 @@ from starlette.types import Message, Receive, Send
 
 from starlette_sse.draining import Domain
 from starlette_sse.eventloop import Alarm, Tasks, current_event_loop
+from starlette_sse.eventloop.notices import warn_once
+from starlette_sse.eventloop.sprints import Sprint
 from starlette_sse.exceptions import SlowReaderError
-from starlette_sse.notices import warn_once
 from starlette_sse.observers import CloseReason, Observer, StreamIdentity, listening, printable, tell
-from starlette_sse.sprints import Sprint
 from starlette_sse.streams.companions import Companions
 from starlette_sse.streams.deadlines import Deadlines, Due, StreamSettings
 from starlette_sse.streams.endings import Steps

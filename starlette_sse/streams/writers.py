@@ -10,7 +10,7 @@ from starlette.types import Message, Send
 
 from starlette_sse.eventloop import EventLoop, Waiter
 from starlette_sse.streams.chunks import Exchange, chunk, passable_exchange
-from starlette_sse.streams.driving import Resumed
+from starlette_sse.streams.resumed import Resumed
 from starlette_sse.streams.servers import plain_send
 
 __all__ = ["GONE", "FrameWriter"]

@@ -1,11 +1,16 @@
 """Tests for endless streams: an in-process client that reads as the test asks, vanishes, stalls and comes back.
 
 General layout: :class:`SSETestClient` (client) runs an app on a ``Server`` (server, lifespan) and hands out an
-:class:`EventStream` (stream, over reader); below it an ``Exchange`` (exchange) is the server's half of one request,
-and a ``Wire`` (wire) carries its body without a buffer. What comes is kept decoded (received) and compared
+:class:`EventStream` (stream, over reader); below it an ``Exchange`` (exchange) is the server's half of one request
+(request), and a ``Wire`` (wire) carries its body without a buffer. What comes is kept decoded (received) and compared
 (assertions). :class:`StreamingASGITransport` (transport) gives the same exchange to httpx and httpx2, and
 :class:`BlockingSSETestClient` (blocking) to tests without an event loop. Hours take no time on the event loops of
-virtual_time; pytest's fixtures are in plugin.
+virtual_time, which knows what threads are at work (thread_watch, trio_threads); else a test waits for so long
+(patience). Pytest's fixtures are in plugin, and the log in logs.
+
+What goes wrong is told to the test (exceptions, problems) by the line of its own that it comes from (caller), with why
+its stream has ended (domain) and what was left running (leaks). A broker's backend of one's own is checked by
+conformance, which plays processes at its log (peers).
 
 Nothing of it is imported before it is used: pytest loads the plugin in every run, of whoever has the package installed.
 """

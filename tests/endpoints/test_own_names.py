@@ -9,7 +9,7 @@ import pytest
 from starlette.requests import Request
 
 from starlette_sse import Broker, ChannelEndpoint, CloseReason, SSEEndpoint
-from starlette_sse.visits import Visit
+from starlette_sse.endpoints.visits import Visit
 from tests.streams.apps import Noting, serve
 
 pytestmark = pytest.mark.anyio

@@ -18,9 +18,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from starlette_sse import Broker, ChannelEndpoint, CloseReason, ConfigurationError, ServerSentEvent, SSEEndpoint
+from starlette_sse.eventloop.threads import ThreadCall
 from starlette_sse.iterators import threads_of_iterators
 from starlette_sse.testing import SSETestClient, capture_logs
-from starlette_sse.threads import ThreadCall
 from tests.streams.apps import Noting, serve
 
 pytestmark = pytest.mark.anyio

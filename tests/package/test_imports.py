@@ -21,17 +21,15 @@ PACKAGE = ROOT / "starlette_sse"
 
 # From the top down; a module imports only from the rows below its own. A package is one thing here.
 LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"channels", "prometheus", "opentelemetry"}),
+    frozenset({"prometheus", "opentelemetry"}),
     frozenset({"presence"}),
     frozenset({"endpoints", "closing"}),
-    frozenset({"visits"}),
-    frozenset({"responses", "configuration", "registry", "following"}),
+    frozenset({"responses", "registry", "following"}),
     frozenset({"streams"}),
     frozenset({"broker", "sockets", "metrics"}),
-    frozenset({"limits", "draining", "observers", "error_events", "iterators", "headers", "sprints", "slips"}),
-    frozenset({"refusals", "attributes", "hooks"}),
+    frozenset({"limits", "draining", "observers", "error_events", "iterators", "headers"}),
+    frozenset({"refusals", "attributes"}),
     frozenset({"events", "decoding"}),
-    frozenset({"fields", "jsontext", "threads", "notices", "signals"}),
     frozenset({"exceptions", "eventloop"}),
 )
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
@@ -71,6 +69,32 @@ def test_modules_import_only_downwards(part: str) -> None:
 def test_the_layers_name_no_part_that_is_gone() -> None:
     """The table is the package's map, so it shows what is there."""
     assert sorted(LAYER) == parts()
+
+
+PACKAGES = sorted(path.parent for path in PACKAGE.rglob("__init__.py"))
+
+
+@pytest.mark.parametrize("folder", PACKAGES, ids=lambda folder: folder.name)
+def test_a_package_says_what_its_modules_are_for(folder: Path) -> None:
+    """Its first words are a map: nothing that is there is left out."""
+    words = ast.get_docstring(ast.parse((folder / "__init__.py").read_text())) or ""
+    modules = {path.stem for path in folder.glob("*.py")} | {path.parent.name for path in folder.glob("*/__init__.py")}
+    missing = sorted(name for name in modules - {"__init__"} if not re.search(rf"\b{name}\b", words))
+    assert not missing, f"{folder.name}/__init__.py does not tell of {', '.join(missing)}"
+
+
+def test_apps_are_told_to_import_only_from_what_is_theirs() -> None:
+    """The package's first words name those modules, and no document goes beyond them."""
+    words = ast.get_docstring(ast.parse((PACKAGE / "__init__.py").read_text())) or ""
+    public = set(re.findall(r"``(\w+)``", words[words.index("Apps import from here") :]))
+    told = {
+        name
+        for path in [ROOT / "README.rst", ROOT / "CHANGELOG.rst", *(ROOT / "docs").glob("*.rst")]
+        for name in re.findall(r"\bstarlette_sse\.(\w+)", path.read_text())
+        if (PACKAGE / name).is_dir() or (PACKAGE / f"{name}.py").is_file()
+    }
+    assert told
+    assert told <= public
 
 
 def imported_modules(path: Path) -> Iterator[tuple[str, str]]:

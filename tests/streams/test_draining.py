@@ -21,7 +21,7 @@ from starlette_sse import CloseReason, ServerSentEvent
 from starlette_sse.decoding import EventDecoder
 from starlette_sse.draining import STATE_KEY, Domain, domain_of
 from starlette_sse.eventloop import EventLoop, current_event_loop
-from starlette_sse.signals import ChainedHandler
+from starlette_sse.eventloop.signals import ChainedHandler
 from starlette_sse.testing import Ending
 from tests.limits.visits import Visit
 from tests.streams.apps import Noting, serve

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from starlette_sse.eventloop import current_event_loop
-from starlette_sse.sprints import Sprint
+from starlette_sse.eventloop.sprints import Sprint
 
 pytestmark = pytest.mark.anyio
 

@@ -16,14 +16,14 @@ from starlette_sse.attributes import (
     check_rate,
     check_seconds,
 )
+from starlette_sse.endpoints.hooks import check_hooks, sync_hooks_of
+from starlette_sse.endpoints.slips import check_names
 from starlette_sse.events import ServerSentEvent, frame_encoder
+from starlette_sse.events.fields import SEPARATORS
 from starlette_sse.exceptions import ConfigurationError, InvalidEventError
-from starlette_sse.fields import SEPARATORS
 from starlette_sse.headers import Headers
-from starlette_sse.hooks import check_hooks, sync_hooks_of
 from starlette_sse.limits import ConnectRate, StreamLimit
 from starlette_sse.observers import check_observers
-from starlette_sse.slips import check_names
 from starlette_sse.streams import StreamSettings
 
 __all__ = ["Configuration", "opening_of"]

@@ -17,15 +17,15 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from starlette_sse.configuration import Configuration
 from starlette_sse.draining import domain_of
+from starlette_sse.endpoints.configuration import Configuration
+from starlette_sse.endpoints.visits import Visit
 from starlette_sse.error_events import error_event
 from starlette_sse.events import ServerSentEvent
 from starlette_sse.exceptions import ConfigurationError
 from starlette_sse.limits import one_client
 from starlette_sse.observers import CloseReason, Observer, StructlogObserver, printable
 from starlette_sse.streams import FrameSource
-from starlette_sse.visits import Visit
 
 __all__ = ["SSEEndpoint"]
 

@@ -16,9 +16,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from starlette_sse.configuration import Configuration, opening_of
 from starlette_sse.draining import Domain, domain_of
+from starlette_sse.endpoints.configuration import Configuration, opening_of
 from starlette_sse.eventloop import current_event_loop
+from starlette_sse.eventloop.threads import ThreadCall, threads_of_closing
 from starlette_sse.events import FRAME, ServerSentEvent, as_event, as_frame
 from starlette_sse.exceptions import BrokerUnavailableError, ConfigurationError
 from starlette_sse.headers import has_body
@@ -27,7 +28,6 @@ from starlette_sse.observers import CloseReason, StreamIdentity, tell
 from starlette_sse.refusals import BROKER_AWAY, DRAINING, Refusal, StreamRefusedError, refuse
 from starlette_sse.streams import FrameSource, Stream
 from starlette_sse.streams.endings import Steps
-from starlette_sse.threads import ThreadCall, threads_of_closing
 
 __all__ = ["Answer", "Visit", "call_hook"]
 

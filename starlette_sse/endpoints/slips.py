@@ -7,8 +7,8 @@ from difflib import get_close_matches
 from types import FunctionType
 from typing import Any
 
+from starlette_sse.endpoints.hooks import PARAMETERS
 from starlette_sse.exceptions import ConfigurationError
-from starlette_sse.hooks import PARAMETERS
 
 __all__ = ["check_names"]
 

@@ -14,12 +14,12 @@ from starlette.requests import Request
 from starlette_sse.attributes import check_choice
 from starlette_sse.broker import Broker
 from starlette_sse.broker.names import channel_names
-from starlette_sse.broker.telling import items_of
-from starlette_sse.endpoints import SSEEndpoint
+from starlette_sse.broker.resets import items_of
+from starlette_sse.endpoints.endpoint import SSEEndpoint
+from starlette_sse.endpoints.visits import call_hook
 from starlette_sse.events import FRAME, as_event
 from starlette_sse.exceptions import ConfigurationError
 from starlette_sse.streams import FrameSource
-from starlette_sse.visits import call_hook
 
 __all__ = ["ChannelEndpoint"]
 

@@ -13,9 +13,9 @@ from collections.abc import Callable, Collection, Mapping
 from difflib import get_close_matches
 from typing import Any, Self
 
+from starlette_sse.events.fields import identifier, lines, milliseconds, one_line, separator
+from starlette_sse.events.jsontext import dumps
 from starlette_sse.exceptions import InvalidEventError
-from starlette_sse.fields import identifier, lines, milliseconds, one_line, separator
-from starlette_sse.jsontext import dumps
 
 __all__ = ["FRAME", "JSONServerSentEvent", "ServerSentEvent", "as_event", "as_frame", "frame_encoder"]
 
