@@ -1,9 +1,9 @@
 """Server-Sent Events for Starlette, as classes with a guaranteed lifecycle.
 
 General layout: an endpoint (:mod:`~starlette_sse.endpoints`) is what users subclass. If there is a place for a request
-(:mod:`~starlette_sse.limits`) it runs a stream (:mod:`~starlette_sse.streams`), as a response does
-(:mod:`~starlette_sse.responses`); else it is refused so that browsers come back (:mod:`~starlette_sse.refusals`). The
-stream iterates over ``events()`` (:mod:`~starlette_sse.iterators`) or reads a subscription
+(:mod:`~starlette_sse.limits`), its body is read (:mod:`~starlette_sse.bodies`) and it runs a stream
+(:mod:`~starlette_sse.streams`), as a response does (:mod:`~starlette_sse.responses`); else it is refused so that
+browsers come back (:mod:`~starlette_sse.refusals`). The stream iterates over ``events()`` (:mod:`~starlette_sse.iterators`) or reads a subscription
 (:mod:`~starlette_sse.broker`), and joins a domain that ends it at shutdown (:mod:`~starlette_sse.draining`), where the
 app can find it (:mod:`~starlette_sse.registry`). The processes of an app follow a channel of their broker
 (:mod:`~starlette_sse.following`) to end streams (:mod:`~starlette_sse.closing`) and to count them

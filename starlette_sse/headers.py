@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["Headers", "for_protocol", "has_body", "is_http_1"]
+__all__ = ["Headers", "for_protocol", "is_http_1"]
 
 RawHeaders = list[tuple[bytes, bytes]]
 
@@ -39,16 +39,6 @@ class Headers:
 def is_http_1(scope: Mapping[str, Any]) -> bool:
     """Tell whether hop-by-hop headers are allowed: HTTP/2 forbids them (RFC 9113, 8.2.2)."""
     return str(scope.get("http_version", "1.1")).startswith("1")
-
-
-def has_body(scope: Mapping[str, Any]) -> bool:
-    """Tell whether the client may send a body; only HTTP/1 tells by its headers (RFC 9112, 6.3)."""
-    if not is_http_1(scope):
-        return True
-    for name, value in scope["headers"]:
-        if name == b"transfer-encoding" or (name == b"content-length" and value != b"0"):
-            return True
-    return False
 
 
 def for_protocol(scope: Mapping[str, Any], headers: RawHeaders) -> RawHeaders:

@@ -18,11 +18,12 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from starlette_sse.attributes import is_latin_1
+from starlette_sse.bodies import has_body
 from starlette_sse.draining import domain_of
 from starlette_sse.events import ServerSentEvent, frame_encoder
 from starlette_sse.events.fields import SEPARATORS
 from starlette_sse.exceptions import ConfigurationError, SendTimeoutError
-from starlette_sse.headers import for_protocol, has_body
+from starlette_sse.headers import for_protocol
 from starlette_sse.iterators import as_async_iterable, as_async_iterator
 from starlette_sse.observers import CloseReason, Observer, StreamIdentity, StructlogObserver, check_observers
 from starlette_sse.streams import Stream, StreamSettings

@@ -16,7 +16,7 @@ from starlette_sse.broker import Broker
 from starlette_sse.broker.names import channel_names
 from starlette_sse.broker.resets import items_of
 from starlette_sse.endpoints.endpoint import SSEEndpoint
-from starlette_sse.endpoints.visits import call_hook
+from starlette_sse.endpoints.hooks import call_hook
 from starlette_sse.events import FRAME, as_event
 from starlette_sse.exceptions import ConfigurationError
 from starlette_sse.streams import FrameSource
@@ -95,7 +95,7 @@ class ChannelEndpoint(SSEEndpoint):
         check_line_end(name, self.sep)
         names: Any = self.channels
         if callable(names):
-            names = await call_hook(self, self._sse_configuration, "channels", request)
+            names = await call_hook(self, self._sse_configuration.sync_hooks, "channels", request)
             if isinstance(names, Collection) and not names:
                 raise HTTPException(403, "no channel is open to this client")
             names = names_of(f"{name}.channels()", names)
@@ -107,7 +107,7 @@ class ChannelEndpoint(SSEEndpoint):
         if isasyncgenfunction(self.snapshot):
             result = self.snapshot(request)
         else:
-            result = await call_hook(self, self._sse_configuration, "snapshot", request)
+            result = await call_hook(self, self._sse_configuration.sync_hooks, "snapshot", request)
         if isinstance(result, Iterator) and "snapshot" in self._sse_configuration.sync_hooks:
             # As the plain function that has made it.
             result = await to_thread.run_sync(list, result)

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from types import FunctionType
 from typing import Any
 
-from starlette_sse.endpoints.hooks import PARAMETERS
+from starlette_sse.endpoints.hooks import HOOKS
 from starlette_sse.exceptions import ConfigurationError
 
 __all__ = ["check_names"]
@@ -28,7 +28,7 @@ def check_names(endpoint: type[Any], defaults: type[Any], attributes: Collection
 
     Mixins of the same package are looked at as well; names of others are not its author's.
     """
-    hooks = [hook for hook in PARAMETERS if hasattr(endpoint, hook)]
+    hooks = [hook for hook in HOOKS if hasattr(endpoint, hook)]
     settings = [*attributes, *(name for name in ATTRIBUTES if hasattr(endpoint, name))]
     known = {*hooks, *settings}
     order = endpoint.__mro__
@@ -60,7 +60,7 @@ def is_default(endpoint: type[Any], defaults: type[Any], hook: str) -> bool:
 def is_hidden(endpoint: type[Any], defaults: type[Any], name: str, value: Any) -> bool:
     """Tell whether a hook behind the default ones was meant to be called; an interface's was not."""
     abstract = getattr(value, "__isabstractmethod__", False)
-    return name in PARAMETERS and hasattr(defaults, name) and not abstract and is_default(endpoint, defaults, name)
+    return name in HOOKS and hasattr(defaults, name) and not abstract and is_default(endpoint, defaults, name)
 
 
 def package_of(kind: type[Any]) -> str:

@@ -1,41 +1,32 @@
-"""One request to an endpoint, from its limits to its cleanup: what calls the hooks, each as it was written."""
+"""One request to an endpoint, from its limits to its cleanup: what calls the hooks, and when."""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import anyio
 from anyio import to_thread
 from anyio.lowlevel import checkpoint
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
+from starlette_sse.bodies import read_body
 from starlette_sse.draining import Domain, domain_of
 from starlette_sse.endpoints.configuration import Configuration, opening_of
+from starlette_sse.endpoints.hooks import call_hook, settled
 from starlette_sse.eventloop import current_event_loop
-from starlette_sse.eventloop.threads import ThreadCall, threads_of_closing
+from starlette_sse.eventloop.threads import ThreadCall
 from starlette_sse.events import FRAME, ServerSentEvent, as_event, as_frame
 from starlette_sse.exceptions import BrokerUnavailableError, ConfigurationError
-from starlette_sse.headers import has_body
 from starlette_sse.iterators import as_async_iterator
 from starlette_sse.observers import CloseReason, StreamIdentity, tell
 from starlette_sse.refusals import BROKER_AWAY, DRAINING, Refusal, StreamRefusedError, refuse
 from starlette_sse.streams import FrameSource, Stream
 from starlette_sse.streams.endings import Steps
 
-__all__ = ["Answer", "Visit", "call_hook"]
-
-#: Hooks that end a stream: as plain functions they have threads however many others are busy.
-ENDING = frozenset({"on_disconnect", "on_error", "on_drain"})
-
-#: Hooks that have a time limit, which a plain function in its thread would outlast.
-ABANDONED = ENDING | {"authorize"}
+__all__ = ["Answer", "Visit"]
 
 Answer = Callable[[], Awaitable[object]]
 """What is left to do for a request."""
@@ -101,7 +92,7 @@ class Visit:
                 limit.take(self._client_key)
                 self._holds_place = True
             await self.authorize()
-            if not await self._read_body():
+            if not await read_body(request, endpoint.max_body_bytes, endpoint.send_timeout):
                 return checkpoint
             response = await self._connect() if self._has("on_connect") else None
             if response is None:
@@ -123,32 +114,6 @@ class Visit:
             raise ConfigurationError(
                 f"{self._name}.authorize must raise HTTPException to refuse, or return None; not {told}"
             )
-
-    async def _read_body(self) -> bool:
-        """Read the request's body, for hooks to find, and tell whether the client is still there.
-
-        While the stream runs only its listener may receive.
-        """
-        request, most = self._request, self._endpoint.max_body_bytes
-        if not has_body(request.scope):
-            # What Request.body() leaves when it has waited for the server's word that there is none.
-            request._body = b""  # noqa: SLF001
-            return True
-        try:
-            with anyio.fail_after(self._endpoint.send_timeout):
-                # As Request.body() does, which knows no bound.
-                body = bytearray()
-                async with aclosing(request.stream()) as parts:
-                    async for part in parts:
-                        body += part
-                        if most is not None and len(body) > most:
-                            raise HTTPException(413, f"the request's body is larger than {most} bytes")
-                request._body = bytes(body)  # noqa: SLF001
-        except ClientDisconnect:
-            return False
-        except TimeoutError:
-            raise HTTPException(408, "the request's body did not come in time") from None
-        return True
 
     async def _connect(self) -> Any:
         if "on_connect" not in self._configuration.sync_hooks:
@@ -252,7 +217,7 @@ class Visit:
         return function is not getattr(self._configuration.defaults, hook)
 
     async def _call(self, hook: str, *args: Any) -> Any:
-        return await call_hook(self._endpoint, self._configuration, hook, self._request, *args)
+        return await call_hook(self._endpoint, self._configuration.sync_hooks, hook, self._request, *args)
 
     # What the stream asks
 
@@ -294,18 +259,3 @@ class Visit:
 
     def _frame(self, event: Any) -> bytes:
         return as_frame(event, self._endpoint.sep, self._endpoint.event_class)
-
-
-async def call_hook(endpoint: Any, configuration: Configuration, hook: str, request: Request, *args: Any) -> Any:
-    """Call one of an endpoint's hooks, a plain function in a worker thread."""
-    function = getattr(endpoint, hook)
-    if hook not in configuration.sync_hooks:
-        return await function(request, *args)
-    limiter = threads_of_closing() if hook in ENDING else None
-    call = partial(function, request, *args)
-    return await settled(await to_thread.run_sync(call, abandon_on_cancel=hook in ABANDONED, limiter=limiter))
-
-
-async def settled(result: Any) -> Any:
-    """Return what a plain function returned, which may have been written around a coroutine function."""
-    return await result if inspect.isawaitable(result) else result

@@ -27,8 +27,8 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"responses", "registry", "following"}),
     frozenset({"streams"}),
     frozenset({"broker", "sockets", "metrics"}),
-    frozenset({"limits", "draining", "observers", "error_events", "iterators", "headers"}),
-    frozenset({"refusals", "attributes"}),
+    frozenset({"limits", "draining", "observers", "error_events", "iterators", "bodies"}),
+    frozenset({"refusals", "attributes", "headers"}),
     frozenset({"events", "decoding"}),
     frozenset({"exceptions", "eventloop"}),
 )
