@@ -17,7 +17,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from starlette_sse.attributes import is_latin_1
+from starlette_sse.attributes import check_callables, check_encodable_headers, check_event, check_number, is_kind
 from starlette_sse.bodies import has_body
 from starlette_sse.draining import domain_of
 from starlette_sse.events import ServerSentEvent, frame_encoder
@@ -283,50 +283,6 @@ def encoder(sep: str) -> Callable[[Any], bytes]:
         return encode(item)
 
     return encode_named
-
-
-def check_number(name: str, value: object) -> None:
-    """Check that a time is a number."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name} must be int or float, not {type(value).__name__}")
-
-
-def check_encodable_headers(headers: object) -> None:
-    """Check that headers can be encoded."""
-    if headers is None:
-        return
-    if not isinstance(headers, Mapping):
-        raise ConfigurationError(f"headers must map names to values, or be None; not {headers!r:.200}")
-    for name, value in headers.items():
-        if not (is_latin_1(name) and is_latin_1(value)):
-            raise ConfigurationError(f"headers must map Latin-1 text to the same; not {name!r}: {value!r:.200}")
-
-
-def check_event(name: str, value: object) -> None:
-    """Check what is to be set; other libraries have events too."""
-    if value is not None and (isinstance(value, type) or not hasattr(value, "set")):
-        raise ConfigurationError(f"{name} must be an anyio.Event(), or None; not {value!r:.200}")
-
-
-def check_callables(**given: object) -> None:
-    """Refuse what could only fail once the stream is open.
-
-    :raises ConfigurationError: calling one of those given would not run it.
-    :raises TypeError: one of them cannot be called.
-    """
-    for name, value in given.items():
-        if inspect.iscoroutine(value):
-            value.close()
-            raise TypeError(f"{name} must be a function, not the coroutine that calling it gave; leave out the ()")
-        if value is not None and not callable(value):
-            raise TypeError(f"{name} must be a function, not {type(value).__name__}")
-        if is_kind(inspect.isasyncgenfunction, value) or is_kind(inspect.isgeneratorfunction, value):
-            raise ConfigurationError(f"{name} has a yield, so that calling it would not run it")
-
-
-def is_kind(kind: Callable[[object], bool], function: object) -> bool:
-    """Tell whether a function, or what makes an object callable, is of a kind."""
-    return kind(function) or kind(getattr(function, "__call__", None))  # noqa: B004 - any callable has it
 
 
 def awaitable(sender: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
