@@ -26,7 +26,7 @@ __all__ = [
     "StreamIdentity",
     "StructlogObserver",
     "check_observers",
-    "listening",
+    "overriding",
     "printable",
     "tell",
 ]
@@ -191,7 +191,7 @@ def tell(observers: Sequence[Observer], happening: str, *facts: Any, **details: 
             logging.getLogger("starlette_sse").exception("%r failed in %s", observer, happening)
 
 
-def listening(observers: Sequence[Observer], happening: str) -> list[Observer]:
+def overriding(observers: Sequence[Observer], happening: str) -> list[Observer]:
     """Return the observers that do something when told of ``happening``."""
     nobody = getattr(Observer, happening)
     return [observer for observer in observers if getattr(type(observer), happening) is not nobody]

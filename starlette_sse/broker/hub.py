@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import anyio.from_thread
 from anyio.from_thread import BlockingPortal
@@ -274,7 +274,7 @@ class Broker:
         names = channel_names(channels)
         if after is not None and not isinstance(after, str):
             raise ConfigurationError(f"after must be an event's id, or None; not {after!r}")
-        check_choice("on_lag", on_lag, ("disconnect", "reset", "latest"))
+        check_choice("on_lag", on_lag, get_args(OnLag))
         if snapshot is not None and not callable(snapshot):
             raise ConfigurationError(f"snapshot must be a function without parameters, or None; not {snapshot!r}")
         return Subscription(self._log, self._backend, self._admit, names, after=after, on_lag=on_lag, snapshot=snapshot)

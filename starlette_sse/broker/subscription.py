@@ -30,7 +30,8 @@ class Subscription(LiveReader, AsyncIterator[Entry]):
     """What one reader gets of some channels: every event, in order, each once.
 
     Made by :meth:`Broker.subscribe <starlette_sse.Broker.subscribe>`; enter it, and let one task read it, either by
-    ``async for entry in subscription`` or by :meth:`pull`. It holds a cursor and no queue.
+    ``async for entry in subscription`` or by :meth:`pull`. It holds a cursor and no queue. Besides those an app may ask
+    for :attr:`channels`, :attr:`position` and :attr:`delivered`; the rest is for the stream that sends what it brings.
     """
 
     __slots__ = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from starlette_sse.observers import Observer, listening, tell
+from starlette_sse.observers import Observer, overriding, tell
 
 __all__ = ["Tally"]
 
@@ -28,8 +28,8 @@ class Tally:
     def __init__(self, observers: Sequence[Observer]) -> None:
         self._observers = observers
         # Asked for each event and each stream, and hardly ever listened to.
-        self._published = listening(observers, "published")
-        self._subscribed = listening(observers, "subscribed")
+        self._published = overriding(observers, "published")
+        self._subscribed = overriding(observers, "subscribed")
         self.publications = self.lags = self.resets = self.outages = 0
 
     def published(self, channel: str, event_id: str, size: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
 from inspect import isasyncgenfunction
-from typing import Any, Literal
+from typing import Any, get_args
 
 from anyio import to_thread
 from starlette.exceptions import HTTPException
@@ -15,6 +15,7 @@ from starlette_sse.attributes import check_choice
 from starlette_sse.broker import Broker
 from starlette_sse.broker.names import channel_names
 from starlette_sse.broker.resets import items_of
+from starlette_sse.broker.subscription import OnLag
 from starlette_sse.endpoints.endpoint import SSEEndpoint
 from starlette_sse.endpoints.hooks import call_hook
 from starlette_sse.events import FRAME, as_event
@@ -34,7 +35,7 @@ class ChannelEndpoint(SSEEndpoint):
     broker: Broker
     """Where the channels are, unless :meth:`find_broker` says otherwise."""
 
-    on_lag: Literal["disconnect", "reset", "latest"] = "disconnect"
+    on_lag: OnLag = "disconnect"
     """What happens to a client that is slower than the broker's retention.
 
     ``"disconnect"``: its stream ends. What it missed is gone, so when it comes back it is told by a ``stream-reset``,
@@ -54,12 +55,12 @@ class ChannelEndpoint(SSEEndpoint):
         broker = getattr(cls, "broker", None)
         # A property finds it by request, such as that of the app.
         if broker is not None and not hasattr(broker, "__get__"):
-            check_broker(name, broker)
+            broker_of(name, broker)
         if not callable(cls.channels):
             cls.channels = names_of(f"{name}.channels", cls.channels)
         if not callable(cls.snapshot):
             raise ConfigurationError(f"{name}.snapshot must be a function of the request, not {cls.snapshot!r}")
-        check_choice(f"{name}.on_lag", cls.on_lag, ("disconnect", "reset", "latest"))
+        check_choice(f"{name}.on_lag", cls.on_lag, get_args(OnLag))
         check_line_end(name, cls.sep)
 
     async def _sse_no_channels(self, request: Request) -> Iterable[str]:
@@ -91,7 +92,7 @@ class ChannelEndpoint(SSEEndpoint):
 
     async def _sse_subscribe(self, request: Request) -> FrameSource:
         name = type(self).__qualname__
-        broker = check_broker(name, self.find_broker(request))
+        broker = broker_of(name, self.find_broker(request))
         check_line_end(name, self.sep)
         names: Any = self.channels
         if callable(names):
@@ -116,7 +117,7 @@ class ChannelEndpoint(SSEEndpoint):
         ]
 
 
-def check_broker(endpoint: str, broker: Any) -> Broker:
+def broker_of(endpoint: str, broker: Any) -> Broker:
     """Return what the channels are of, if it is a broker."""
     if broker is None:
         raise ConfigurationError(f"{endpoint}.broker is not set; give it a Broker")

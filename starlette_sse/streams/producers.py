@@ -138,7 +138,7 @@ class Producer:
                             if writer.next is None:
                                 writer.sending_since = None
                             else:
-                                writer.end()
+                                writer.end_turn()
                         produced += 1
                         self.produced = produced
                         if on_sent is not None:
@@ -188,9 +188,9 @@ class Producer:
     async def _gets_turn(self) -> bool:
         if self._undeliverable:
             return False
-        await self._writer.turn()
+        await self._writer.take_turn()
         if self._stopping:
-            self._writer.end()
+            self._writer.end_turn()
         return not self._stopping
 
     def _note(self, error: BaseException) -> None:

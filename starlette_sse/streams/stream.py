@@ -22,7 +22,7 @@ from starlette_sse.eventloop import Alarm, Tasks, current_event_loop
 from starlette_sse.eventloop.notices import warn_once
 from starlette_sse.eventloop.sprints import Sprint
 from starlette_sse.exceptions import SlowReaderError
-from starlette_sse.observers import CloseReason, Observer, StreamIdentity, listening, printable, tell
+from starlette_sse.observers import CloseReason, Observer, StreamIdentity, overriding, printable, tell
 from starlette_sse.streams.companions import Companions
 from starlette_sse.streams.deadlines import Deadlines, Due, StreamSettings
 from starlette_sse.streams.endings import Steps
@@ -105,7 +105,7 @@ class Stream:
         self._receive = receive
         self._domain = domain
         self._observers = observers
-        self._watched = bool(listening(observers, "sent"))
+        self._watched = bool(overriding(observers, "sent"))
         self._encode = encode
         self._loop = current_event_loop()
         self._writer = FrameWriter(self._loop, send, self._client_is_gone)
@@ -432,9 +432,9 @@ class Stream:
             return
         if self._settings.ping_only_when_idle and self._writer.sending_since is not None:
             return
-        await self._writer.turn()
+        await self._writer.take_turn()
         if self._reason is not None:
-            self._writer.end()
+            self._writer.end_turn()
             return
         await self._writer.write(frame)
         self._pinged()
@@ -493,11 +493,11 @@ class Stream:
             await steps.take("on_disconnect", lambda: self._owner.stream_closed(reason), steps.deadline(timeout))
 
     async def _say_goodbye(self) -> None:
-        await self._writer.turn()
+        await self._writer.take_turn()
         frame = await self._last_frame(self._reason or CloseReason.FINISHED)
         if frame is None:
             self._cut = True
-            self._writer.end()
+            self._writer.end_turn()
         else:
             await self._writer.write(frame, more=False)
             self._told = True

@@ -82,7 +82,7 @@ class FrameWriter:
             self.on_gone(exc)
         finally:
             self.last_write = self._time()
-            self.end()
+            self.end_turn()
 
     def _shorten_way(self) -> None:
         """Pass by what only looks for the start of a response."""
@@ -136,7 +136,7 @@ class FrameWriter:
         return True
 
     async def write(self, frame: bytes, *, more: bool = True) -> None:
-        """Send ``frame``; the caller has waited for its :meth:`turn`."""
+        """Send ``frame``; the caller has taken its turn by :meth:`take_turn`."""
         body = self.after_opening(frame)
         self.sending_since = self.last_write = self._time()
         try:
@@ -145,7 +145,7 @@ class FrameWriter:
         except Exception as exc:  # noqa: BLE001 - told to on_gone
             self.on_gone(exc)
         finally:
-            self.end()
+            self.end_turn()
 
     def after_opening(self, frame: bytes) -> bytes:
         """Return what is to be sent for ``frame``: what :meth:`open` has left, and counted, comes first."""
@@ -153,7 +153,7 @@ class FrameWriter:
             frame, self._opening = self._opening + frame, b""
         return frame
 
-    def end(self) -> None:
+    def end_turn(self) -> None:
         """Let the next one write."""
         if self.next is None:
             self.sending_since = None
@@ -198,7 +198,7 @@ class FrameWriter:
             except Exception as exc:  # noqa: BLE001 - told to on_gone
                 self.on_gone(exc)
             finally:
-                self.end()
+                self.end_turn()
 
     def abandon(self) -> None:
         """Leave a send where it is."""
@@ -206,8 +206,8 @@ class FrameWriter:
             self._unfinished.abandon()
             self._unfinished = None
 
-    async def turn(self) -> None:
-        """Wait until nobody is writing and take the turn, which a write or :meth:`end` gives back."""
+    async def take_turn(self) -> None:
+        """Wait until nobody is writing and take the turn, which a write or :meth:`end_turn` gives back."""
         if self._unfinished is not None:
             await self.finish()
         if self.sending_since is None:
@@ -220,5 +220,5 @@ class FrameWriter:
             if self.next is waiter:
                 self.next = None
             else:
-                self.end()
+                self.end_turn()
             raise

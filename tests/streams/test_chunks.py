@@ -236,9 +236,9 @@ async def test_a_client_that_has_gone_or_stalls_is_left_to_send(protocol: str) -
     assert not writer.offer(b": c\r\n\r\n")
     cycle.response_complete = False
     assert cycle.transport.written == b"7\r\n: a\r\n\r\n\r\n"
-    await writer.turn()
+    await writer.take_turn()
     assert not writer.offer(b": d\r\n\r\n")
-    writer.end()
+    writer.end_turn()
     assert writer.offer(b": e\r\n\r\n")
     assert cycle.transport.written == b"7\r\n: a\r\n\r\n\r\n7\r\n: e\r\n\r\n\r\n"
 
