@@ -31,7 +31,7 @@ class Headers:
     def start(self, scope: Mapping[str, Any]) -> dict[str, Any]:
         """Return the ``http.response.start`` message, with lists of its own: middleware changes them."""
         headers = self._raw.copy()
-        if self._connection and is_http_1(scope):
+        if self._connection and keeps_alive(scope):
             headers.append((b"connection", b"keep-alive"))
         return {"type": "http.response.start", "status": 200, "headers": headers}
 
@@ -41,8 +41,13 @@ def is_http_1(scope: Mapping[str, Any]) -> bool:
     return str(scope.get("http_version", "1.1")).startswith("1")
 
 
+def keeps_alive(scope: Mapping[str, Any]) -> bool:
+    """Tell whether to say that the connection stays open; if its client asks for the end, as nginx does, it does not."""
+    return is_http_1(scope) and (b"connection", b"close") not in scope["headers"]
+
+
 def for_protocol(scope: Mapping[str, Any], headers: RawHeaders) -> RawHeaders:
-    """Return ``headers`` as the request's version of HTTP allows them, in a list of its own."""
-    if is_http_1(scope):
+    """Return ``headers`` as the request's connection allows them, in a list of its own."""
+    if keeps_alive(scope):
         return headers.copy()
     return [(name, value) for name, value in headers if name.lower() != b"connection"]

@@ -52,6 +52,12 @@ async def test_hop_by_hop_headers_are_for_http_1_only() -> None:
         assert "connection" not in stream.response.headers
 
 
+async def test_a_connection_that_its_client_closes_is_not_said_to_stay() -> None:
+    """Servers say that they close it, and one response must not say both."""
+    async with serve(Plain) as client, client.stream("/", headers={"Connection": "close"}) as stream:
+        assert "connection" not in stream.response.headers
+
+
 async def test_own_headers_win() -> None:
     """Fan-out proxies may be allowed to cache."""
 

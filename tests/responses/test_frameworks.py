@@ -203,6 +203,12 @@ async def test_the_connection_header_is_for_http_1_only() -> None:
     assert b"connection" not in {name.lower() for name, _ in exchange.headers}
 
 
+async def test_a_connection_that_its_client_closes_is_not_said_to_stay() -> None:
+    """The server says that it closes it, and one response must not say both."""
+    exchange = await answer(EventSourceResponse([], ping=0), headers=[(b"connection", b"close")])
+    assert b"connection" not in {name.lower() for name, _ in exchange.headers}
+
+
 async def test_middleware_that_changes_the_start_message_does_not_change_the_response() -> None:
     """The list of headers is the message's own."""
     response = EventSourceResponse([], ping=0)
