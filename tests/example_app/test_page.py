@@ -31,6 +31,15 @@ def test_the_clock_shows_ticks_pings_and_its_state(board: Board) -> None:
     is_complete(board)
 
 
+def test_no_tick_is_early(board: Board) -> None:
+    """A tick that comes a moment before its second is shown as on time."""
+    tick = 'retry: 60000\nevent: tick\ndata: {"second": 1, "late": -0.001}\n\n'
+    board.page.route("**/clock?*", lambda route: route.fulfill(body=tick, content_type="text/event-stream"))
+    board.page.reload()
+    board.shows("#clock-ticks", "1")
+    board.shows("#clock-delay", "0 ms")
+
+
 def test_two_tabs_chat_and_see_each_other(board: Board, open_board: OpenBoard) -> None:
     """What one tab says the other shows, and a third gets the history; text is never markup."""
     other = open_board()
