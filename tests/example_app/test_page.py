@@ -292,6 +292,17 @@ def test_the_page_can_be_used_from_the_keyboard(board: Board) -> None:
     expect(board.find("#source")).to_be_hidden()
 
 
+def test_a_page_without_scripts_names_no_address_but_its_own(chromium: Browser, server: Program) -> None:
+    """What it says to try holds on every host and port."""
+    context = chromium.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"http://127.0.0.1:{server.port}/")
+    said = page.locator("noscript").inner_text()
+    context.close()
+    assert "curl -N" in said
+    assert not re.search(r"localhost|://|:\d", said)
+
+
 def test_the_page_keeps_its_own_policy(chromium: Browser, server: Program) -> None:
     """Under its content security policy the page runs without a violation, which would be a console error."""
     context = chromium.new_context()
