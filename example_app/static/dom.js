@@ -19,12 +19,19 @@ export function tell(element, text) {
   if (element.textContent !== String(text)) element.textContent = text;
 }
 
-/** Add a child at the end of a list that scrolls, keep it at its end if it was there, and drop what is too old. */
+/** Change what is in a box that scrolls, and keep the box at its end if it was there. */
+export function follow(box, change) {
+  const atEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 40;
+  change();
+  if (atEnd) box.scrollTop = box.scrollHeight;
+}
+
+/** Add a child at the end of a list that scrolls, and drop what is too old. */
 export function append(list, child, most = 300) {
-  const atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 40;
-  list.append(child);
-  while (list.childElementCount > most) list.firstElementChild.remove();
-  if (atEnd) list.scrollTop = list.scrollHeight;
+  follow(list, () => {
+    list.append(child);
+    while (list.childElementCount > most) list.firstElementChild.remove();
+  });
 }
 
 const numbers = new Intl.NumberFormat("en");

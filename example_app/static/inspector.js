@@ -1,4 +1,4 @@
-import { $, append, bytes, clockTime, count, make, post, span, tell } from "./dom.js";
+import { $, append, bytes, clockTime, count, follow, make, post, span, tell } from "./dom.js";
 
 const FRESH = 5; // seconds that a worker's report counts
 
@@ -45,18 +45,17 @@ export function inspectorPanel(stream, me, notify) {
 
   const showEnds = (ends) => {
     if (!ends.length) return;
-    ends.sort((one, other) => other.ended - one.ended);
-    $("ends").replaceChildren(
-      ...ends.map((end) =>
-        make(
-          "li",
-          {},
-          make("time", {}, clockTime(end.ended)),
-          make("b", { "data-reason": end.reason }, end.reason),
-          make("span", {}, `${end.endpoint} after ${span(end.age)}, ${count(end.events)} events, ${bytes(end.bytes)}`),
-        ),
+    ends.sort((one, other) => one.ended - other.ended);
+    const lines = ends.map((end) =>
+      make(
+        "li",
+        {},
+        make("time", {}, clockTime(end.ended)),
+        make("b", { "data-reason": end.reason }, end.reason),
+        make("span", {}, `${end.endpoint} after ${span(end.age)}, ${count(end.events)} events, ${bytes(end.bytes)}`),
       ),
     );
+    follow($("ends").parentElement, () => $("ends").replaceChildren(...lines));
   };
 
   const showLine = ({ at, event, facts }) =>

@@ -124,6 +124,20 @@ def test_the_inspector_lists_this_pages_streams_and_drops_them(board: Board) -> 
     assert board.count("resets") == 0
 
 
+def test_the_ends_and_the_log_are_in_the_same_order(board: Board) -> None:
+    """Both have the newest below, and stay at their end while they grow."""
+    board.find(".ends").evaluate("(box) => { box.style.height = '3rem'; box.scrollTop = box.scrollHeight; }")
+    board.press("#stream-fails")
+    expect(board.find("#ends li").last).to_contain_text("Fails", timeout=PATIENCE)
+    board.is_inspected()
+    board.press("[data-chaos=drop]")
+    expect(board.find("#ends li").last).to_contain_text("closed", timeout=PATIENCE)
+    board.find(".split").scroll_into_view_if_needed()
+    expect(board.find("#ends li").last).to_be_in_viewport()
+    expect(board.find("#log p").last).to_contain_text("Live", timeout=PATIENCE)
+    expect(board.find("#log p").last).to_be_in_viewport()
+
+
 def test_a_stalled_page_catches_up_when_it_is_released(board: Board, open_board: OpenBoard) -> None:
     """While it is stalled nothing comes; released, it has it all, the flood in between included."""
     board.is_inspected()
