@@ -50,19 +50,3 @@ export function span(seconds) {
 }
 
 export const clockTime = (seconds) => new Date(seconds * 1000).toLocaleTimeString("en-GB");
-
-/** Post JSON; the error of a refusal is what the server says, and of an outage that it is one. */
-export async function post(path, payload) {
-  let response;
-  try {
-    response = await fetch(new URL(path, document.baseURI), {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify(payload),
-    });
-  } catch {
-    throw new Error("The server cannot be reached. Try again when the page is live.");
-  }
-  if (!response.ok) throw new Error(await response.text());
-  return response.status === 204 || response.status === 202 ? null : response.json();
-}

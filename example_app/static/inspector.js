@@ -1,4 +1,5 @@
-import { $, append, bytes, clockTime, count, follow, make, post, span, tell } from "./dom.js";
+import { $, append, bytes, clockTime, count, follow, make, span, tell } from "./dom.js";
+import { post } from "./requests.js";
 
 const FRESH = 5; // seconds that a worker's report counts
 
@@ -6,13 +7,7 @@ export function inspectorPanel(stream, me, notify) {
   let reports = new Map(); // worker -> its report
   let stalled = false;
 
-  const command = async (order, target = "") => {
-    try {
-      await post("chaos/order", { order, target });
-    } catch (error) {
-      notify(error.message);
-    }
-  };
+  const command = (order, target = "") => post("chaos/order", { order, target }, $("chaos-problem"));
 
   const showAll = () => {
     const newest = Math.max(...[...reports.values()].map((report) => report.at));
@@ -114,11 +109,7 @@ export function inspectorPanel(stream, me, notify) {
   }
   $("flood").addEventListener("click", async () => {
     tell($("flooded"), "flooding");
-    try {
-      await post("chaos/flood", {});
-    } catch (error) {
-      notify(error.message);
-    }
+    if (!(await post("chaos/flood", {}, $("chaos-problem")))) tell($("flooded"), "");
   });
   // A stalled page hears nothing of its own release, so the button goes by the connection as well.
   stream.addEventListener("state", () => stream.state === "reconnecting" && setStalled(false));

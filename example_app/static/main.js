@@ -9,6 +9,7 @@ import { jobsPanel } from "./jobs.js";
 import { Ledger } from "./ledger.js";
 import { LiveStream } from "./livestream.js";
 import { metricsPanel } from "./metrics.js";
+import { recovered } from "./requests.js";
 
 const ASLEEP_AFTER = 10000;
 const WORDS = { live: "live", silent: "silent", connecting: "connecting", reconnecting: "reconnecting", closed: "closed", asleep: "asleep" };
@@ -76,6 +77,7 @@ for (const [name, stream] of Object.entries(streams)) {
       tell(pill, WORDS[stream.state]);
     }
     if (stream.state === "live" && stream.opens > opens) {
+      recovered();
       if (opens) ledger.reconnected();
       opens = stream.opens;
     }

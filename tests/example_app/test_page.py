@@ -166,6 +166,32 @@ def test_a_stalled_page_that_nobody_releases_is_given_up_and_resumes(board: Boar
     is_complete(board)
 
 
+def test_a_flood_that_fails_is_over(board: Board) -> None:
+    """The button's side falls silent, and the panel says why."""
+    board.page.route("**/chaos/flood", lambda route: route.abort("connectionrefused"))
+    with board.outage():
+        board.press("#flood")
+        board.shows("#chaos-problem", re.compile("cannot be reached"))
+    board.shows("#flooded", "")
+
+
+def test_what_was_said_of_an_outage_goes_when_the_page_is_live_again(board: Board) -> None:
+    """A stream that comes back proves that the server is there; what it has refused stays refused."""
+    board.is_inspected()
+    board.page.route("**/say", lambda route: route.fulfill(status=503, body="Not now."))
+    board.page.route("**/job", lambda route: route.abort("connectionrefused"))
+    with board.refusals(), board.outage():
+        board.page.fill("#text", "anybody?")
+        board.press("#say button")
+        board.shows("#say-problem", "Not sent. Not now.")
+        board.press("#job-done")
+        board.shows("#job-problem", re.compile("cannot be reached"))
+    board.press("[data-chaos=drop]")
+    board.reaches("reconnects", 1)
+    board.shows("#job-problem", "")
+    board.shows("#say-problem", "Not sent. Not now.")
+
+
 def test_a_slow_tab_gets_a_flood_whole(board: Board, open_board: OpenBoard) -> None:
     """A tab whose scripts stand still while others flood it has every event afterwards."""
     slow = open_board()
