@@ -9,7 +9,7 @@ import { jobsPanel } from "./jobs.js";
 import { Ledger } from "./ledger.js";
 import { LiveStream } from "./livestream.js";
 import { metricsPanel } from "./metrics.js";
-import { recovered } from "./requests.js";
+import { recovered, request } from "./requests.js";
 
 const ASLEEP_AFTER = 10000;
 const WORDS = { live: "live", silent: "silent", connecting: "connecting", reconnecting: "reconnecting", closed: "closed", asleep: "asleep" };
@@ -124,10 +124,11 @@ document.addEventListener("click", async (clicked) => {
   const link = clicked.target.closest("a.source");
   if (!link || clicked.ctrlKey || clicked.metaKey || clicked.shiftKey) return;
   clicked.preventDefault();
-  const response = await fetch(link.href).catch(() => null);
   tell($("source-title"), link.textContent);
-  tell($("source-text"), response?.ok ? await response.text() : "The server cannot be reached.");
+  tell($("source-text"), "");
   $("source").showModal();
+  const response = await request(link.href, {}, $("source-problem")).catch(() => null);
+  tell($("source-text"), response?.ok ? await response.text() : "The server cannot be reached.");
 });
 
 Object.values(streams).forEach((stream) => stream.open());

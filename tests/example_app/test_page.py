@@ -192,6 +192,25 @@ def test_what_was_said_of_an_outage_goes_when_the_page_is_live_again(board: Boar
     board.shows("#say-problem", "Not sent. Not now.")
 
 
+def test_who_waits_for_a_connection_is_told_why(board: Board, open_board: OpenBoard) -> None:
+    """Three tabs' streams leave no connection for a request: each panel says so, until another tab is closed."""
+    places = ("#say-problem", "#job-problem", "#chaos-problem", "#verdict", "#source-problem")
+    open_board()
+    third = open_board()
+    third.page.fill("#text", "through at last")
+    for button in ("#say button", "#job-done", "#flood", "#ask-button", ".clock a.source"):
+        third.press(button)
+    for place in places:
+        third.shows(place, re.compile("No answer yet.*close another tab"))
+    board.page.close()
+    third.shows("#source-text", re.compile("class Clock"))
+    expect(third.message("through at last")).to_be_visible(timeout=PATIENCE)
+    third.shows("#flooded", "2,000 of 2,000 arrived")
+    third.shows("#verdict", re.compile("intact"))
+    for place in places:
+        expect(third.find(place)).not_to_contain_text("No answer", timeout=PATIENCE)
+
+
 def test_a_slow_tab_gets_a_flood_whole(board: Board, open_board: OpenBoard) -> None:
     """A tab whose scripts stand still while others flood it has every event afterwards."""
     slow = open_board()
