@@ -3,7 +3,7 @@
 import { answerPanel } from "./answers.js";
 import { chatPanel } from "./chat.js";
 import { clockPanel } from "./clock.js";
-import { $, count, tell } from "./dom.js";
+import { $, clockTime, count, make, tell } from "./dom.js";
 import { inspectorPanel } from "./inspector.js";
 import { jobsPanel } from "./jobs.js";
 import { Ledger } from "./ledger.js";
@@ -13,6 +13,8 @@ import { recovered, request } from "./requests.js";
 
 const ASLEEP_AFTER = 10000;
 const WORDS = { live: "live", silent: "silent", connecting: "connecting", reconnecting: "reconnecting", closed: "closed", asleep: "asleep" };
+// A message that cannot be sent stays where it was written, and a question waits by itself; these buttons could do nothing.
+const ORDERS = ":is(.rooms, .jobs, .inspector) button";
 const ANIMALS = ["otter", "heron", "lynx", "wren", "marten", "ibex", "newt", "swift", "badger", "plover"];
 
 const me = {
@@ -70,11 +72,19 @@ for (const stream of Object.values(streams)) {
 }
 
 for (const [name, stream] of Object.entries(streams)) {
+  const pills = [...document.querySelectorAll(`[data-stream="${name}"]`)];
+  pills.forEach((pill) => pill.before(make("span", { class: "as-of" })));
   let opens = 0;
   const show = () => {
-    for (const pill of document.querySelectorAll(`[data-stream="${name}"]`)) {
+    const stale = stream.state !== "live";
+    const heard = stale && stream.opens ? `as of ${clockTime((Date.now() - stream.silentFor) / 1000)}` : "";
+    for (const pill of pills) {
       pill.dataset.state = stream.state;
       tell(pill, WORDS[stream.state]);
+      tell(pill.previousElementSibling, heard);
+      const panel = pill.closest(".panel");
+      panel.classList.toggle("stale", stale);
+      panel.querySelectorAll(ORDERS).forEach((button) => button.setAttribute("aria-disabled", String(!stream.connected)));
     }
     if (stream.state === "live" && stream.opens > opens) {
       recovered();
@@ -119,6 +129,13 @@ $("theme").addEventListener("change", () => {
   document.documentElement.dataset.theme = $("theme").value;
   localStorage.setItem("theme", $("theme").value);
 });
+
+// Unlike one that is `disabled`, such a button keeps the focus of who has just pressed it.
+document.addEventListener(
+  "click",
+  (clicked) => clicked.target.closest('[aria-disabled="true"]') && clicked.stopImmediatePropagation(),
+  { capture: true },
+);
 
 document.addEventListener("click", async (clicked) => {
   const link = clicked.target.closest("a.source");

@@ -288,6 +288,41 @@ def test_the_page_comes_back_after_a_restart(open_board: OpenBoard, tmp_path: Pa
                 assert board.count("resets") == 1
 
 
+def test_what_is_stale_says_so_and_cannot_be_pressed(open_board: OpenBoard, tmp_path: Path) -> None:
+    """While the server is away figures pale and tell their age, and buttons do nothing and say so, until it is back."""
+    orders = ":is(.rooms, .jobs, .inspector) button"
+    with serving(tmp_path) as first:
+        board = open_board(first.port)
+        board.is_inspected()
+        board.press("#job-done")
+        board.shows(".job .outcome", "running")
+        with board.outage():
+            first.stop(signal.SIGKILL)
+            age = re.compile(r"^as of \d\d:\d\d:\d\d$")
+            expect(board.find(".panel .as-of")).to_have_text([age] * 5, timeout=PATIENCE)
+            pale = board.find(".facts dt").first.evaluate("(figure) => getComputedStyle(figure).color")
+            for figure in ("#clock-time", "#clock-delay", ".chart strong", "#streams td", ".job .outcome"):
+                expect(board.find(figure).first).to_have_css("color", pale, timeout=PATIENCE)
+            assert board.find(orders).count() > 12
+            expect(board.find(f'{orders}:not([aria-disabled="true"])')).to_have_count(0)
+            board.find("#flood").focus()
+            board.page.keyboard.press("Enter")
+            board.find("#streams button").first.dispatch_event("click")
+            board.page.fill("#text", "anybody?")
+            board.page.keyboard.press("Enter")
+            board.shows("#say-problem", re.compile("Not sent. The server cannot be reached"))
+            for place in ("#flooded", "#chaos-problem"):
+                board.shows(place, "")
+            with serving(tmp_path, port=first.port):
+                board.is_live()
+                board.shows("#say-problem", "")
+                expect(board.find(".as-of").filter(has_text="as of")).to_have_count(0, timeout=PATIENCE)
+                expect(board.find(f'{orders}[aria-disabled="true"]')).to_have_count(0, timeout=PATIENCE)
+                expect(board.find("#clock-time")).not_to_have_css("color", pale, timeout=PATIENCE)
+                board.press("#flood")
+                board.shows("#flooded", "2,000 of 2,000 arrived")
+
+
 def test_with_redis_a_restart_loses_nothing(open_board: OpenBoard, tmp_path: Path) -> None:
     """What another worker published while this one was away is there after its restart, without a reset."""
     with (
