@@ -146,11 +146,32 @@ def test_a_stalled_page_catches_up_when_it_is_released(board: Board, open_board:
     with board.outage():
         board.press("[data-chaos=stall]")
         expect(other.find("#streams tr.stalled")).to_have_count(1, timeout=PATIENCE)
-        board.shows("[data-chaos=stall]", "Release this page")
+        board.shows("[data-chaos=stall]", "Release the live stream")
         other.press("#flood")
         other.shows("#flooded", "2,000 of 2,000 arrived")
         board.press("[data-chaos=stall]")
         board.shows("#flooded", "2,000 of 2,000 arrived")
+    board.hears_more()
+    is_complete(board)
+
+
+def test_a_stalled_stream_is_shown_and_released_wherever_it_is_listed(board: Board) -> None:
+    """The page hears no report of its own stall, and yet its row and the button above say the same at once."""
+    board.is_inspected()
+    row = board.find("#streams tr[data-endpoint=Live]").filter(has_text="this page")
+    above, beside = board.find("[data-chaos=stall]"), row.locator("button").first
+    board.shows("[data-chaos=drop]", "Drop the live stream")
+    # On a busy machine this may take longer than the server waits; then the page comes back and resumes.
+    with board.outage():
+        for stall, release in ((above, beside), (beside, above)):
+            expect(above).to_have_text("Stall the live stream", timeout=PATIENCE)
+            expect(beside).to_have_text("Stall", timeout=PATIENCE)
+            stall.click()
+            expect(row.locator(".badge")).to_have_text("this page · stalled", timeout=PATIENCE)
+            expect(above).to_have_text("Release the live stream")
+            expect(beside).to_have_text("Release")
+            release.click()
+            expect(row.locator(".badge")).to_have_text("this page", timeout=PATIENCE)
     board.hears_more()
     is_complete(board)
 
