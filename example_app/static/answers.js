@@ -1,5 +1,6 @@
 import { $, count, tell } from "./dom.js";
 import { EventReader } from "./eventreader.js";
+import { request } from "./requests.js";
 
 const RETRY = 1000;
 
@@ -31,7 +32,7 @@ export function answerPanel(ledger) {
     asked = mine;
     ledger.snapshot({ channel: "answer", seen: { [mine.run]: 0 }, at: 0 });
     $("answer").replaceChildren(text);
-    tell($("verdict"), "\u00a0");
+    tell($("verdict"), "");
     become("connecting");
     let connections = 0;
     const opened = () => {
@@ -60,12 +61,8 @@ async function read({ question, last, controller }, opened, show) {
   const headers = { Accept: "text/event-stream", "Content-Type": "application/json" };
   if (last) headers["Last-Event-ID"] = String(last);
   try {
-    const response = await fetch(new URL("answer", document.baseURI), {
-      method: "POST",
-      headers,
-      body: JSON.stringify({ question }),
-      signal: controller.signal,
-    });
+    const options = { method: "POST", headers, body: JSON.stringify({ question }), signal: controller.signal };
+    const response = await request("answer", options, $("verdict"));
     if (response.status >= 500) return {};
     if (!response.ok) return { refused: await response.text() };
     opened();

@@ -1,4 +1,5 @@
-import { $, append, clockTime, make, post, tell } from "./dom.js";
+import { $, append, clockTime, make, tell } from "./dom.js";
+import { post } from "./requests.js";
 
 const ROOMS = ["lobby", "kitchen", "ideas"];
 const FRESH = 12; // seconds that a worker's word on who is present counts
@@ -68,13 +69,8 @@ export function chatPanel(stream, me) {
   $("say").addEventListener("submit", async (submitted) => {
     submitted.preventDefault();
     const text = $("text").value;
-    tell($("say-problem"), "");
-    try {
-      await post("say", { room: me.room, name: me.name, text });
-      if ($("text").value === text) $("text").value = "";
-    } catch (error) {
-      tell($("say-problem"), `Not sent. ${error.message}`);
-    }
+    const sent = await post("say", { room: me.room, name: me.name, text }, $("say-problem"), "Not sent. ");
+    if (sent && $("text").value === text) $("text").value = "";
   });
   return { remark };
 }

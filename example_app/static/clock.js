@@ -18,7 +18,8 @@ export function clockPanel(stream, ledger) {
     if (replayed) bump("replayed");
     beat(replayed ? "replayed" : "tick");
     tell($("clock-time"), clockTime(second));
-    tell($("clock-delay"), replayed ? `${late.toFixed(0)} s` : `${Math.round(late * 1000)} ms`);
+    // A sleep may end a moment before the second that it is for.
+    tell($("clock-delay"), replayed ? `${late.toFixed(0)} s` : `${Math.max(0, Math.round(late * 1000))} ms`);
   });
   stream.on("ping", () => {
     bump("pings");

@@ -19,12 +19,19 @@ export function tell(element, text) {
   if (element.textContent !== String(text)) element.textContent = text;
 }
 
-/** Add a child at the end of a list that scrolls, keep it at its end if it was there, and drop what is too old. */
+/** Change what is in a box that scrolls, and keep the box at its end if it was there. */
+export function follow(box, change) {
+  const atEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 40;
+  change();
+  if (atEnd) box.scrollTop = box.scrollHeight;
+}
+
+/** Add a child at the end of a list that scrolls, and drop what is too old. */
 export function append(list, child, most = 300) {
-  const atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 40;
-  list.append(child);
-  while (list.childElementCount > most) list.firstElementChild.remove();
-  if (atEnd) list.scrollTop = list.scrollHeight;
+  follow(list, () => {
+    list.append(child);
+    while (list.childElementCount > most) list.firstElementChild.remove();
+  });
 }
 
 const numbers = new Intl.NumberFormat("en");
@@ -43,19 +50,3 @@ export function span(seconds) {
 }
 
 export const clockTime = (seconds) => new Date(seconds * 1000).toLocaleTimeString("en-GB");
-
-/** Post JSON; the error of a refusal is what the server says, and of an outage that it is one. */
-export async function post(path, payload) {
-  let response;
-  try {
-    response = await fetch(new URL(path, document.baseURI), {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify(payload),
-    });
-  } catch {
-    throw new Error("The server cannot be reached. Try again when the page is live.");
-  }
-  if (!response.ok) throw new Error(await response.text());
-  return response.status === 204 || response.status === 202 ? null : response.json();
-}

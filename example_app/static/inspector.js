@@ -1,18 +1,13 @@
-import { $, append, bytes, clockTime, count, make, post, span, tell } from "./dom.js";
+import { $, append, bytes, clockTime, count, follow, make, span, tell } from "./dom.js";
+import { post } from "./requests.js";
 
 const FRESH = 5; // seconds that a worker's report counts
+const BELATED = 2000; // milliseconds after an order in which a report may be older than it
 
 export function inspectorPanel(stream, me, notify) {
   let reports = new Map(); // worker -> its report
-  let stalled = false;
 
-  const command = async (order, target = "") => {
-    try {
-      await post("chaos/order", { order, target });
-    } catch (error) {
-      notify(error.message);
-    }
-  };
+  const command = (order, target = "") => post("chaos/order", { order, target }, $("chaos-problem"));
 
   const showAll = () => {
     const newest = Math.max(...[...reports.values()].map((report) => report.at));
@@ -24,8 +19,8 @@ export function inspectorPanel(stream, me, notify) {
   const rows = new Map();
   const showStreams = (streams) => {
     for (const facts of streams) {
-      if (!rows.has(facts.id)) rows.set(facts.id, streamRow(facts, command));
-      rows.get(facts.id).update(facts, me);
+      if (!rows.has(facts.id)) rows.set(facts.id, streamRow(facts, command, showStalled));
+      rows.get(facts.id).update(facts, facts.client === me.client);
     }
     const open = new Set(streams.map((facts) => facts.id));
     for (const [id, row] of rows) {
@@ -39,24 +34,22 @@ export function inspectorPanel(stream, me, notify) {
       if (there !== rows.get(id).element) $("streams").insertBefore(rows.get(id).element, there ?? null);
     });
     tell($("streams-caption"), `${streams.length} open ${streams.length === 1 ? "stream" : "streams"}`);
-    const mine = streams.find((facts) => facts.client === me.client && facts.endpoint === "Live");
-    if (mine) setStalled(mine.stalled);
+    showStalled();
   };
 
   const showEnds = (ends) => {
     if (!ends.length) return;
-    ends.sort((one, other) => other.ended - one.ended);
-    $("ends").replaceChildren(
-      ...ends.map((end) =>
-        make(
-          "li",
-          {},
-          make("time", {}, clockTime(end.ended)),
-          make("b", { "data-reason": end.reason }, end.reason),
-          make("span", {}, `${end.endpoint} after ${span(end.age)}, ${count(end.events)} events, ${bytes(end.bytes)}`),
-        ),
+    ends.sort((one, other) => one.ended - other.ended);
+    const lines = ends.map((end) =>
+      make(
+        "li",
+        {},
+        make("time", {}, clockTime(end.ended)),
+        make("b", { "data-reason": end.reason }, end.reason),
+        make("span", {}, `${end.endpoint} after ${span(end.age)}, ${count(end.events)} events, ${bytes(end.bytes)}`),
       ),
     );
+    follow($("ends").parentElement, () => $("ends").replaceChildren(...lines));
   };
 
   const showLine = ({ at, event, facts }) =>
@@ -70,11 +63,6 @@ export function inspectorPanel(stream, me, notify) {
         ...Object.entries(facts).map(([name, value]) => make("span", {}, `${name}=${value}`)),
       ),
     );
-
-  const setStalled = (now) => {
-    stalled = now;
-    tell(document.querySelector("[data-chaos=stall]"), stalled ? "Release this page" : "Stall this page");
-  };
 
   stream.on("streams", (report) => {
     reports.set(report.worker, report);
@@ -99,38 +87,35 @@ export function inspectorPanel(stream, me, notify) {
     flood = 0;
   });
 
-  const mine = () =>
-    [...reports.values()].flatMap((report) => report.open).filter((facts) => facts.client === me.client);
+  // The page's last stream may still be listed beside this one.
+  const live = () =>
+    [...rows.values()]
+      .filter((row) => row.own && row.endpoint === "Live")
+      .sort((one, other) => one.age - other.age)[0];
+  const showStalled = () =>
+    tell(document.querySelector("[data-chaos=stall]"), `${live()?.held ? "Release" : "Stall"} the live stream`);
   for (const button of document.querySelectorAll("[data-chaos]")) {
     button.addEventListener("click", () => {
       const order = button.dataset.chaos;
       if (order === "drain") return command("drain");
-      const live = mine().find((facts) => facts.endpoint === "Live");
-      if (!live) return notify("This page's stream is not in the inspector yet.");
-      if (order === "drop") return command("drop", live.id);
-      command(stalled ? "release" : "stall", live.id);
-      setStalled(!stalled);
-      return undefined;
+      if (!live()) return notify("This page's stream is not in the inspector yet.");
+      return order === "drop" ? live().drop() : live().toggle();
     });
   }
   $("flood").addEventListener("click", async () => {
     tell($("flooded"), "flooding");
-    try {
-      await post("chaos/flood", {});
-    } catch (error) {
-      notify(error.message);
-    }
+    if (!(await post("chaos/flood", {}, $("chaos-problem")))) tell($("flooded"), "");
   });
-  // A stalled page hears nothing of its own release, so the button goes by the connection as well.
-  stream.addEventListener("state", () => stream.state === "reconnecting" && setStalled(false));
+  // What stalls a page ends with its connection, and the page hears no report of it.
+  stream.addEventListener("state", () => stream.state === "reconnecting" && live()?.hold(false));
 }
 
-function streamRow({ id, endpoint }, command) {
+function streamRow({ id, endpoint }, command, changed) {
   const name = `${endpoint} ${id.slice(0, 6)}`;
   const cells = Object.fromEntries(["age", "events", "bytes", "lag"].map((each) => [each, make("td", { class: "n" })]));
   const badge = make("span", { class: "badge" });
-  const stall = make("button", { type: "button" });
-  const drop = make("button", { type: "button", "aria-label": `Drop ${name}`, onclick: () => command("drop", id) }, "Drop");
+  const stall = make("button", { type: "button", onclick: () => row.toggle() });
+  const drop = make("button", { type: "button", "aria-label": `Drop ${name}`, onclick: () => row.drop() }, "Drop");
   const element = make(
     "tr",
     { "data-stream-id": id, "data-endpoint": endpoint },
@@ -139,19 +124,35 @@ function streamRow({ id, endpoint }, command) {
     ...Object.values(cells),
     make("td", { class: "break" }, stall, drop),
   );
-  let held = false;
-  stall.addEventListener("click", () => command(held ? "release" : "stall", id));
+  let orderedAt = -BELATED;
+  const row = { element, endpoint, age: 0, own: false, held: false };
 
-  const update = (facts, me) => {
-    held = facts.stalled;
-    element.classList.toggle("stalled", held);
-    tell(badge, [facts.client === me.client && "this page", held && "stalled"].filter(Boolean).join(" · "));
-    tell(stall, held ? "Release" : "Stall");
-    stall.setAttribute("aria-label", `${held ? "Release" : "Stall"} ${name}`);
+  const show = () => {
+    element.classList.toggle("stalled", row.held);
+    tell(badge, [row.own && "this page", row.held && "stalled"].filter(Boolean).join(" · "));
+    tell(stall, row.held ? "Release" : "Stall");
+    stall.setAttribute("aria-label", `${row.held ? "Release" : "Stall"} ${name}`);
+  };
+  row.update = (facts, own) => {
+    if (performance.now() - orderedAt > BELATED) row.held = facts.stalled;
+    row.own = own;
+    row.age = facts.age;
+    show();
     tell(cells.age, span(facts.age));
     tell(cells.events, count(facts.events));
     tell(cells.bytes, bytes(facts.bytes));
     tell(cells.lag, facts.lag ? `${facts.lag.toFixed(1)} s` : "none");
   };
-  return { element, update };
+  row.hold = (held) => {
+    orderedAt = performance.now();
+    row.held = held;
+    show();
+    changed();
+  };
+  row.toggle = async () => {
+    const held = !row.held;
+    if (await command(held ? "stall" : "release", id)) row.hold(held);
+  };
+  row.drop = () => command("drop", id);
+  return row;
 }

@@ -1,4 +1,5 @@
-import { $, make, post, tell } from "./dom.js";
+import { $, make, tell } from "./dom.js";
+import { post } from "./requests.js";
 
 const WORDS = { running: "running", done: "done", failed: "failed", cancelled: "cancelled", lost: "lost with the server" };
 
@@ -56,14 +57,7 @@ export function jobsPanel(stream) {
     items.forEach((job) => show(job));
   });
 
-  const ask = async (path, payload) => {
-    tell($("job-problem"), "");
-    try {
-      await post(path, payload);
-    } catch (error) {
-      tell($("job-problem"), error.message);
-    }
-  };
+  const ask = (path, payload) => post(path, payload, $("job-problem"));
   $("job-done").addEventListener("click", () => ask("job", { outcome: "done" }));
   $("job-failed").addEventListener("click", () => ask("job", { outcome: "failed" }));
 

@@ -27,6 +27,16 @@ export class LiveStream extends EventTarget {
     setInterval(() => this.#watch(), 1000);
   }
 
+  /** Whether there is a connection, be it a silent one. */
+  get connected() {
+    return this.state === "live" || this.state === "silent";
+  }
+
+  /** Milliseconds since anything was heard. */
+  get silentFor() {
+    return performance.now() - this.heardAt;
+  }
+
   /** Call `handler(data, event)` for each event of a name. */
   on(name, handler) {
     this.#handlers.set(name, handler);
@@ -41,7 +51,6 @@ export class LiveStream extends EventTarget {
     if (this.lastEventId) url.searchParams.set("lastEventId", this.lastEventId);
     const source = new EventSource(url);
     this.#source = source;
-    this.heardAt = performance.now();
     this.#become("connecting");
     source.addEventListener("open", () => this.#opened());
     source.addEventListener("error", () => this.#failed(source));
@@ -87,10 +96,9 @@ export class LiveStream extends EventTarget {
   }
 
   #watch() {
-    if (this.state !== "live" && this.state !== "silent") return;
-    const silence = performance.now() - this.heardAt;
-    if (silence > this.#silence) this.open();
-    else if (silence > 3500) this.#become("silent");
+    if (!this.connected) return;
+    if (this.silentFor > this.#silence) this.open();
+    else if (this.silentFor > 3500) this.#become("silent");
   }
 
   #become(state) {

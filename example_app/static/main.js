@@ -3,15 +3,18 @@
 import { answerPanel } from "./answers.js";
 import { chatPanel } from "./chat.js";
 import { clockPanel } from "./clock.js";
-import { $, count, tell } from "./dom.js";
+import { $, clockTime, count, make, tell } from "./dom.js";
 import { inspectorPanel } from "./inspector.js";
 import { jobsPanel } from "./jobs.js";
 import { Ledger } from "./ledger.js";
 import { LiveStream } from "./livestream.js";
 import { metricsPanel } from "./metrics.js";
+import { recovered, request } from "./requests.js";
 
 const ASLEEP_AFTER = 10000;
 const WORDS = { live: "live", silent: "silent", connecting: "connecting", reconnecting: "reconnecting", closed: "closed", asleep: "asleep" };
+// A message that cannot be sent stays where it was written, and a question waits by itself; these buttons could do nothing.
+const ORDERS = ":is(.rooms, .jobs, .inspector) button";
 const ANIMALS = ["otter", "heron", "lynx", "wren", "marten", "ibex", "newt", "swift", "badger", "plover"];
 
 const me = {
@@ -69,13 +72,22 @@ for (const stream of Object.values(streams)) {
 }
 
 for (const [name, stream] of Object.entries(streams)) {
+  const pills = [...document.querySelectorAll(`[data-stream="${name}"]`)];
+  pills.forEach((pill) => pill.before(make("span", { class: "as-of" })));
   let opens = 0;
   const show = () => {
-    for (const pill of document.querySelectorAll(`[data-stream="${name}"]`)) {
+    const stale = stream.state !== "live";
+    const heard = stale && stream.opens ? `as of ${clockTime((Date.now() - stream.silentFor) / 1000)}` : "";
+    for (const pill of pills) {
       pill.dataset.state = stream.state;
       tell(pill, WORDS[stream.state]);
+      tell(pill.previousElementSibling, heard);
+      const panel = pill.closest(".panel");
+      panel.classList.toggle("stale", stale);
+      panel.querySelectorAll(ORDERS).forEach((button) => button.setAttribute("aria-disabled", String(!stream.connected)));
     }
     if (stream.state === "live" && stream.opens > opens) {
+      recovered();
       if (opens) ledger.reconnected();
       opens = stream.opens;
     }
@@ -118,14 +130,22 @@ $("theme").addEventListener("change", () => {
   localStorage.setItem("theme", $("theme").value);
 });
 
+// Unlike one that is `disabled`, such a button keeps the focus of who has just pressed it.
+document.addEventListener(
+  "click",
+  (clicked) => clicked.target.closest('[aria-disabled="true"]') && clicked.stopImmediatePropagation(),
+  { capture: true },
+);
+
 document.addEventListener("click", async (clicked) => {
   const link = clicked.target.closest("a.source");
   if (!link || clicked.ctrlKey || clicked.metaKey || clicked.shiftKey) return;
   clicked.preventDefault();
-  const response = await fetch(link.href).catch(() => null);
   tell($("source-title"), link.textContent);
-  tell($("source-text"), response?.ok ? await response.text() : "The server cannot be reached.");
+  tell($("source-text"), "");
   $("source").showModal();
+  const response = await request(link.href, {}, $("source-problem")).catch(() => null);
+  tell($("source-text"), response?.ok ? await response.text() : "The server cannot be reached.");
 });
 
 Object.values(streams).forEach((stream) => stream.open());

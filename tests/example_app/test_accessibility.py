@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
 from tests.conftest import require
-from tests.example_app.board import Board
+from tests.example_app.board import Board, serving
 
 VERSION = "4.14.1"
 #: Seconds that npm gets.
@@ -38,6 +39,16 @@ def axe(request: pytest.FixtureRequest) -> str:
     return source.read_text(encoding="utf-8")
 
 
+def violations(board: Board, axe: str) -> list[tuple[str, Any, str]]:
+    """Return what axe-core finds wrong with the page."""
+    board.page.evaluate(axe)
+    return [
+        (violation["id"], node["target"], node["failureSummary"])
+        for violation in board.page.evaluate(RUN, RULES)["violations"]
+        for node in violation["nodes"]
+    ]
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize(("width", "height"), [(1440, 1000), (390, 844)], ids=["desktop", "phone"])
 def test_axe_finds_nothing(
@@ -53,14 +64,29 @@ def test_axe_finds_nothing(
         board.press(button)
     board.is_inspected()
     board.find(".job .error").first.wait_for()
-    board.page.evaluate(axe)
-    violations = board.page.evaluate(RUN, RULES)["violations"]
+    found = violations(board, axe)
     context.close()
-    assert [
-        (violation["id"], node["target"], node["failureSummary"])
-        for violation in violations
-        for node in violation["nodes"]
-    ] == []
+    assert found == []
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing_while_the_server_is_away(
+    chromium: Browser, open_board: Callable[..., Board], axe: str, tmp_path: Path, theme: Any
+) -> None:
+    """What is stale is pale, and readable all the same."""
+    context = chromium.new_context(color_scheme=theme, bypass_csp=True)
+    with serving(tmp_path) as server:
+        board = open_board(server.port, context)
+        board.press("#job-done")
+        board.is_inspected()
+        with board.outage():
+            server.stop(signal.SIGKILL)
+            pale = board.find(".facts dt").first.evaluate("(figure) => getComputedStyle(figure).color")
+            for figure in ("#clock-time", "#streams td"):
+                expect(board.find(figure).first).to_have_css("color", pale)
+            found = violations(board, axe)
+            context.close()
+    assert found == []
 
 
 def test_a_phone_never_scrolls_sideways(chromium: Browser, open_board: Callable[..., Board]) -> None:

@@ -303,7 +303,7 @@ async def test_the_page_and_all_that_it_loads_are_served(client: SSETestClient) 
     """The page allows its own files alone, and each of them is there."""
     page = await client.request("GET", "/")
     assert page.headers["content-security-policy"].startswith("default-src 'self'")
-    for path in ("board.css", "icon.svg", "main.js", "dom.js", "livestream.js", "inspector.js"):
+    for path in ("board.css", "icon.svg", "main.js", "dom.js", "requests.js", "livestream.js", "inspector.js"):
         assert (await client.request("GET", f"/static/{path}")).status_code == 200
     for name in ("Answer", "Chat", "Clock", "Fails", "Inspector", "Jobs", "Live", "Metrics"):
         assert f'href="source/{name}"' in page.text

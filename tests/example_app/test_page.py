@@ -31,6 +31,15 @@ def test_the_clock_shows_ticks_pings_and_its_state(board: Board) -> None:
     is_complete(board)
 
 
+def test_no_tick_is_early(board: Board) -> None:
+    """A tick that comes a moment before its second is shown as on time."""
+    tick = 'retry: 60000\nevent: tick\ndata: {"second": 1, "late": -0.001}\n\n'
+    board.page.route("**/clock?*", lambda route: route.fulfill(body=tick, content_type="text/event-stream"))
+    board.page.reload()
+    board.shows("#clock-ticks", "1")
+    board.shows("#clock-delay", "0 ms")
+
+
 def test_two_tabs_chat_and_see_each_other(board: Board, open_board: OpenBoard) -> None:
     """What one tab says the other shows, and a third gets the history; text is never markup."""
     other = open_board()
@@ -115,6 +124,20 @@ def test_the_inspector_lists_this_pages_streams_and_drops_them(board: Board) -> 
     assert board.count("resets") == 0
 
 
+def test_the_ends_and_the_log_are_in_the_same_order(board: Board) -> None:
+    """Both have the newest below, and stay at their end while they grow."""
+    board.find(".ends").evaluate("(box) => { box.style.height = '3rem'; box.scrollTop = box.scrollHeight; }")
+    board.press("#stream-fails")
+    expect(board.find("#ends li").last).to_contain_text("Fails", timeout=PATIENCE)
+    board.is_inspected()
+    board.press("[data-chaos=drop]")
+    expect(board.find("#ends li").last).to_contain_text("closed", timeout=PATIENCE)
+    board.find(".split").scroll_into_view_if_needed()
+    expect(board.find("#ends li").last).to_be_in_viewport()
+    expect(board.find("#log p").last).to_contain_text("Live", timeout=PATIENCE)
+    expect(board.find("#log p").last).to_be_in_viewport()
+
+
 def test_a_stalled_page_catches_up_when_it_is_released(board: Board, open_board: OpenBoard) -> None:
     """While it is stalled nothing comes; released, it has it all, the flood in between included."""
     board.is_inspected()
@@ -123,11 +146,32 @@ def test_a_stalled_page_catches_up_when_it_is_released(board: Board, open_board:
     with board.outage():
         board.press("[data-chaos=stall]")
         expect(other.find("#streams tr.stalled")).to_have_count(1, timeout=PATIENCE)
-        board.shows("[data-chaos=stall]", "Release this page")
+        board.shows("[data-chaos=stall]", "Release the live stream")
         other.press("#flood")
         other.shows("#flooded", "2,000 of 2,000 arrived")
         board.press("[data-chaos=stall]")
         board.shows("#flooded", "2,000 of 2,000 arrived")
+    board.hears_more()
+    is_complete(board)
+
+
+def test_a_stalled_stream_is_shown_and_released_wherever_it_is_listed(board: Board) -> None:
+    """The page hears no report of its own stall, and yet its row and the button above say the same at once."""
+    board.is_inspected()
+    row = board.find("#streams tr[data-endpoint=Live]").filter(has_text="this page")
+    above, beside = board.find("[data-chaos=stall]"), row.locator("button").first
+    board.shows("[data-chaos=drop]", "Drop the live stream")
+    # On a busy machine this may take longer than the server waits; then the page comes back and resumes.
+    with board.outage():
+        for stall, release in ((above, beside), (beside, above)):
+            expect(above).to_have_text("Stall the live stream", timeout=PATIENCE)
+            expect(beside).to_have_text("Stall", timeout=PATIENCE)
+            stall.click()
+            expect(row.locator(".badge")).to_have_text("this page · stalled", timeout=PATIENCE)
+            expect(above).to_have_text("Release the live stream")
+            expect(beside).to_have_text("Release")
+            release.click()
+            expect(row.locator(".badge")).to_have_text("this page", timeout=PATIENCE)
     board.hears_more()
     is_complete(board)
 
@@ -141,6 +185,51 @@ def test_a_stalled_page_that_nobody_releases_is_given_up_and_resumes(board: Boar
     board.shows("#ends", re.compile("send_timeout"))
     board.hears_more()
     is_complete(board)
+
+
+def test_a_flood_that_fails_is_over(board: Board) -> None:
+    """The button's side falls silent, and the panel says why."""
+    board.page.route("**/chaos/flood", lambda route: route.abort("connectionrefused"))
+    with board.outage():
+        board.press("#flood")
+        board.shows("#chaos-problem", re.compile("cannot be reached"))
+    board.shows("#flooded", "")
+
+
+def test_what_was_said_of_an_outage_goes_when_the_page_is_live_again(board: Board) -> None:
+    """A stream that comes back proves that the server is there; what it has refused stays refused."""
+    board.is_inspected()
+    board.page.route("**/say", lambda route: route.fulfill(status=503, body="Not now."))
+    board.page.route("**/job", lambda route: route.abort("connectionrefused"))
+    with board.refusals(), board.outage():
+        board.page.fill("#text", "anybody?")
+        board.press("#say button")
+        board.shows("#say-problem", "Not sent. Not now.")
+        board.press("#job-done")
+        board.shows("#job-problem", re.compile("cannot be reached"))
+    board.press("[data-chaos=drop]")
+    board.reaches("reconnects", 1)
+    board.shows("#job-problem", "")
+    board.shows("#say-problem", "Not sent. Not now.")
+
+
+def test_who_waits_for_a_connection_is_told_why(board: Board, open_board: OpenBoard) -> None:
+    """Three tabs' streams leave no connection for a request: each panel says so, until another tab is closed."""
+    places = ("#say-problem", "#job-problem", "#chaos-problem", "#verdict", "#source-problem")
+    open_board()
+    third = open_board()
+    third.page.fill("#text", "through at last")
+    for button in ("#say button", "#job-done", "#flood", "#ask-button", ".clock a.source"):
+        third.press(button)
+    for place in places:
+        third.shows(place, re.compile("No answer yet.*close another tab"))
+    board.page.close()
+    third.shows("#source-text", re.compile("class Clock"))
+    expect(third.message("through at last")).to_be_visible(timeout=PATIENCE)
+    third.shows("#flooded", "2,000 of 2,000 arrived")
+    third.shows("#verdict", re.compile("intact"))
+    for place in places:
+        expect(third.find(place)).not_to_contain_text("No answer", timeout=PATIENCE)
 
 
 def test_a_slow_tab_gets_a_flood_whole(board: Board, open_board: OpenBoard) -> None:
@@ -220,6 +309,41 @@ def test_the_page_comes_back_after_a_restart(open_board: OpenBoard, tmp_path: Pa
                 assert board.count("resets") == 1
 
 
+def test_what_is_stale_says_so_and_cannot_be_pressed(open_board: OpenBoard, tmp_path: Path) -> None:
+    """While the server is away figures pale and tell their age, and buttons do nothing and say so, until it is back."""
+    orders = ":is(.rooms, .jobs, .inspector) button"
+    with serving(tmp_path) as first:
+        board = open_board(first.port)
+        board.is_inspected()
+        board.press("#job-done")
+        board.shows(".job .outcome", "running")
+        with board.outage():
+            first.stop(signal.SIGKILL)
+            age = re.compile(r"^as of \d\d:\d\d:\d\d$")
+            expect(board.find(".panel .as-of")).to_have_text([age] * 5, timeout=PATIENCE)
+            pale = board.find(".facts dt").first.evaluate("(figure) => getComputedStyle(figure).color")
+            for figure in ("#clock-time", "#clock-delay", ".chart strong", "#streams td", ".job .outcome"):
+                expect(board.find(figure).first).to_have_css("color", pale, timeout=PATIENCE)
+            assert board.find(orders).count() > 12
+            expect(board.find(f'{orders}:not([aria-disabled="true"])')).to_have_count(0)
+            board.find("#flood").focus()
+            board.page.keyboard.press("Enter")
+            board.find("#streams button").first.dispatch_event("click")
+            board.page.fill("#text", "anybody?")
+            board.page.keyboard.press("Enter")
+            board.shows("#say-problem", re.compile("Not sent. The server cannot be reached"))
+            for place in ("#flooded", "#chaos-problem"):
+                board.shows(place, "")
+            with serving(tmp_path, port=first.port):
+                board.is_live()
+                board.shows("#say-problem", "")
+                expect(board.find(".as-of").filter(has_text="as of")).to_have_count(0, timeout=PATIENCE)
+                expect(board.find(f'{orders}[aria-disabled="true"]')).to_have_count(0, timeout=PATIENCE)
+                expect(board.find("#clock-time")).not_to_have_css("color", pale, timeout=PATIENCE)
+                board.press("#flood")
+                board.shows("#flooded", "2,000 of 2,000 arrived")
+
+
 def test_with_redis_a_restart_loses_nothing(open_board: OpenBoard, tmp_path: Path) -> None:
     """What another worker published while this one was away is there after its restart, without a reset."""
     with (
@@ -281,6 +405,17 @@ def test_the_page_can_be_used_from_the_keyboard(board: Board) -> None:
     board.shows("#source-text", re.compile("class Clock"))
     board.page.keyboard.press("Escape")
     expect(board.find("#source")).to_be_hidden()
+
+
+def test_a_page_without_scripts_names_no_address_but_its_own(chromium: Browser, server: Program) -> None:
+    """What it says to try holds on every host and port."""
+    context = chromium.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"http://127.0.0.1:{server.port}/")
+    said = page.locator("noscript").inner_text()
+    context.close()
+    assert "curl -N" in said
+    assert not re.search(r"localhost|://|:\d", said)
 
 
 def test_the_page_keeps_its_own_policy(chromium: Browser, server: Program) -> None:
