@@ -42,7 +42,7 @@ def is_http_1(scope: Mapping[str, Any]) -> bool:
 
 
 def keeps_alive(scope: Mapping[str, Any]) -> bool:
-    """Tell whether to say that the connection stays open; if its client asks for the end, as nginx does, it does not."""
+    """Tell whether to say that the connection stays open; it does not if its client asks for the end, as nginx does."""
     return is_http_1(scope) and (b"connection", b"close") not in scope["headers"]
 
 
