@@ -175,29 +175,61 @@ async def test_too_many_clients_for_one_event_are_told_as_a_number() -> None:
                     visit.left.set()
 
 
-@pytest.mark.parametrize(("clients", "most"), [(10, 31), (5000, 7)])
-async def test_the_more_clients_there_are_the_rarer_they_are_told_of(clients: int, most: int) -> None:
-    """One that comes and goes must not cost the process a word about all the others each time."""
+class Words(Observer):
+    """Counts what the processes tell."""
 
-    class Words(Observer):
-        count = 0
+    count = 0
 
-        def published(self, channel: str, event_id: str, size: int) -> None:
-            self.count += 1
+    def published(self, channel: str, event_id: str, size: int) -> None:
+        self.count += 1
 
-    words, endpoint = Words(), process(per_client=5)
-    limit = endpoint._sse_configuration.limit
+
+@asynccontextmanager
+async def telling(endpoint: type[SSEEndpoint], clients: int, interval: float = INTERVAL) -> AsyncIterator[Words]:
+    """Let a process tell of that many clients, and count its words from then on."""
+    words, limit = Words(), endpoint._sse_configuration.limit
     assert limit is not None
-    async with Broker(observers=(words,)) as broker, count_together(broker, endpoint):
+    async with Broker(observers=(words,)) as broker, count_together(broker, endpoint, interval=interval):
         for number in range(clients):
             limit.take(str(number))
         await anyio.sleep(1.0)
         words.count = 0
-        for _ in range(300):
-            limit.take("restless")
-            await anyio.sleep(0.01)
-            limit.give_back("restless")
-        assert 1 <= words.count <= most
+        yield words
+
+
+async def restless(endpoint: type[SSEEndpoint]) -> None:
+    """Come and go for three seconds."""
+    limit = endpoint._sse_configuration.limit
+    assert limit is not None
+    for _ in range(300):
+        limit.take("restless")
+        await anyio.sleep(0.01)
+        limit.give_back("restless")
+
+
+@pytest.mark.parametrize(("clients", "least", "most"), [(10, 29, 31), (5000, 5, 7)])
+async def test_the_more_clients_there_are_the_rarer_they_are_told_of(clients: int, least: int, most: int) -> None:
+    """One that comes and goes must not cost the process a word about all the others each time."""
+    endpoint = process(per_client=5)
+    async with telling(endpoint, clients) as words:
+        await restless(endpoint)
+        assert least <= words.count <= most
+
+
+async def test_clients_that_are_not_told_of_make_no_word_rarer() -> None:
+    """Where only all streams together are limited, a word is one number."""
+    endpoint = process(total=6000)
+    async with telling(endpoint, 5000) as words:
+        await restless(endpoint)
+        assert 29 <= words.count <= 31
+
+
+async def test_however_many_clients_there_are_a_process_is_heard_of_in_each_interval() -> None:
+    """Else the others would take it for dead, and let in what it has no place for."""
+    endpoint = process(per_client=5)
+    async with telling(endpoint, 5000, interval=0.1) as words:
+        await restless(endpoint)
+        assert words.count >= 29
 
 
 async def test_what_else_the_broker_tells_counts_nothing() -> None:
