@@ -515,6 +515,34 @@ async def test_a_plain_snapshot_runs_in_a_worker_thread() -> None:
     assert threading.main_thread() not in threads
 
 
+@pytest.mark.parametrize("way", ["async generator", "coroutine of a generator", "function of an async generator"])
+async def test_an_asynchronous_snapshot_stays_in_the_event_loop(way: str) -> None:
+    """What it iterates over may belong to the loop, and to none of its threads."""
+    threads = []
+
+    async def asynchronous(*_: Any) -> AsyncIterator[Any]:
+        for item in ("one", "two"):
+            threads.append(threading.current_thread())
+            yield item
+
+    def plain() -> Iterator[Any]:
+        for item in ("one", "two"):
+            threads.append(threading.current_thread())
+            yield item
+
+    async def coroutine(self: Any, request: Request) -> Any:
+        return plain()
+
+    snapshots = {
+        "async generator": asynchronous,
+        "coroutine of a generator": coroutine,
+        "function of an async generator": lambda self, request: asynchronous(),
+    }
+    async with client_of(news(snapshot=snapshots[way])) as client, client.stream("/") as stream:
+        await stream.expect("one", "two")
+    assert threads == [threading.current_thread()] * 2
+
+
 async def test_a_send_that_fails_in_the_streams_own_task_lets_its_cleanup_complete() -> None:
     """The stream ends itself there, and must not cancel what follows."""
     notes: list[Any] = []
