@@ -137,6 +137,20 @@ def test_a_mixin_is_looked_at_as_well() -> None:
     type("Right", (Helper, SSEEndpoint), {"authorize": Guard.authorize})
 
 
+def test_a_mixin_behind_the_endpoint_is_told_of_its_subclasses() -> None:
+    """With the keywords of the class, as Python does it."""
+    told: dict[str, str] = {}
+
+    class Named:
+        def __init_subclass__(cls, *, title: str, **kwargs: Any) -> None:
+            super().__init_subclass__(**kwargs)
+            told[cls.__name__] = title
+
+    class News(SSEEndpoint, Named, title="The news"): ...
+
+    assert told == {News.__name__: "The news"}
+
+
 def test_an_abstract_base_may_leave_its_events_to_others() -> None:
     """Written as people write them, without a ``yield``."""
 
