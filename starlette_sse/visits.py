@@ -254,7 +254,10 @@ async def call_hook(endpoint: Any, configuration: Configuration, hook: str, requ
     if hook not in configuration.sync_hooks:
         return await function(request, *args)
     limiter = threads_of_closing() if hook in ENDING else None
-    call = partial(function, request, *args)
-    result = await to_thread.run_sync(call, abandon_on_cancel=hook in ABANDONED, limiter=limiter)
-    # A plain function may have been written around a coroutine function.
+
+    def call() -> tuple[Any]:
+        # A plain function may have been written around a coroutine function, whose coroutine trio takes for a mistake.
+        return (function(request, *args),)
+
+    (result,) = await to_thread.run_sync(call, abandon_on_cancel=hook in ABANDONED, limiter=limiter)
     return await result if inspect.isawaitable(result) else result

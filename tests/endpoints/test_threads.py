@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextvars import ContextVar
+from functools import wraps
 from typing import Any, ClassVar
 
 import anyio
@@ -12,6 +13,7 @@ import anyio.to_thread
 import pytest
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.routing import Route
 
@@ -195,6 +197,31 @@ async def test_a_snapshot_may_be_a_plain_function() -> None:
         await stream.expect("('A', 1)")
     assert len(threads) == 1
     assert threads[0] is not threading.main_thread()
+
+
+async def test_a_hook_may_be_a_plain_function_around_a_coroutine_function() -> None:
+    """A decorator as people write them; its coroutine runs in the event loop."""
+    threads = []
+
+    def checked(function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        def call(*args: Any) -> Any:
+            return function(*args)
+
+        return call
+
+    class Guarded(Noting):
+        @checked
+        async def authorize(self, request: Request) -> None:
+            threads.append(threading.current_thread())
+            if "token" not in request.query_params:
+                raise HTTPException(403)
+
+    async with serve(Guarded) as client:
+        assert (await client.request("GET", "/")).status_code == 403
+        async with client.stream("/?token=x") as stream:
+            await stream.expect("first")
+    assert threads == [threading.current_thread()] * 2
 
 
 class Blocked(SSEEndpoint):
