@@ -270,20 +270,27 @@ async def test_a_second_reason_changes_nothing() -> None:
     "error", [ConnectionResetError, RuntimeError, anyio.BrokenResourceError, anyio.ClosedResourceError]
 )
 async def test_a_client_that_is_gone_at_any_send_is_no_failure(error: type[Exception], sends: int) -> None:
-    """Whatever the server raises from ``send`` then, at the response's start too."""
+    """Whatever the server raises from ``send`` then, at the response's start too; nothing is sent behind it."""
 
     class Endless(Noting):
         observers = SSEEndpoint.observers
+        ping_interval = None
+
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            await anyio.sleep(1)
+            yield "first"
+            await anyio.sleep_forever()
 
     sent: list[Any] = []
 
     async def send(message: Any) -> None:
-        if len(sent) == sends:
-            raise error
         sent.append(message)
+        if len(sent) == sends + 1:
+            raise error
 
     scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
-    with capture_logs() as logs:
+    with capture_logs() as logs, anyio.fail_after(3600):
         await Endless(scope, anyio.sleep_forever, send)  # type: ignore[arg-type]
     assert Endless.notes[-1] is CloseReason.CLIENT_GONE
+    assert len(sent) == sends + 1
     assert logs.named("stream.failed") == []
