@@ -69,6 +69,20 @@ async def test_an_exception_is_redacted() -> None:
     assert "ValueError" not in text
 
 
+async def test_an_exception_is_redacted_where_no_app_says_otherwise() -> None:
+    """An endpoint may be mounted below something that is no Starlette app."""
+    body = b""
+
+    async def send(message: Any) -> None:
+        nonlocal body
+        body += message.get("body", b"")
+
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+    await failing(ValueError("/etc/secret"))(scope, anyio.sleep_forever, send)  # type: ignore[arg-type]
+    assert b"event: stream-error" in body
+    assert b"secret" not in body
+
+
 async def test_an_exception_is_shown_in_debug() -> None:
     """A developer sees what it was."""
     problem, _ = await problem_of(failing(ValueError("a detail")), debug=True)
