@@ -247,6 +247,7 @@ async def test_what_cannot_be_counted_together_is_refused() -> None:
     cases: list[tuple[Callable[[], Any], str]] = [
         (lambda: count_together(broker, process()), "News has no limit"),
         (lambda: count_together(broker, process(total=1), interval=0), "interval must be"),
+        (lambda: together(broker, process(total=1), interval=None), "interval must be"),
         (lambda: together(broker, EventSourceResponse), r"subclasses of SSEEndpoint, not <.*Response'>"),
         (lambda: together(broker, "News"), "subclasses of SSEEndpoint, not 'News'"),
         (lambda: together(process(total=1)), r"broker must be a Broker, not <.*News'>"),
