@@ -69,7 +69,7 @@ def connections_of(port: int) -> list[Any]:
 
 async def until(done: Any) -> None:
     """Wait for a condition, with a deadline that only a fault meets."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(20):
         while not done():
             await asyncio.sleep(0.01)
 
