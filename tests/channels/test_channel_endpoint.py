@@ -266,6 +266,10 @@ async def test_nothing_is_left_of_a_client_that_has_gone() -> None:
     assert (health.subscriptions, health.channels) == (0, 0)
 
 
+async def found_later(self: Any, request: Request) -> Broker:
+    return Broker(observers=())
+
+
 @pytest.mark.parametrize(
     ("attributes", "message"),
     [
@@ -274,6 +278,8 @@ async def test_nothing_is_left_of_a_client_that_has_gone() -> None:
         ({"on_lag": "drop"}, "on_lag must be one of"),
         ({"sep": "\n"}, "sep must be CR LF"),
         ({"snapshot": ["a"]}, "snapshot must be a function"),
+        ({"snapshot": property(lambda self: ["a"])}, "snapshot must be a function of the request, not <property"),
+        ({"find_broker": found_later}, "find_broker must be a plain function"),
         ({"channels": 5}, "channels: channels must be one or more names, not 5"),
         ({"channels": ()}, "channels: a subscription needs at least one channel"),
         ({"channels": ("news", "")}, "channels: channel must be text of 1 to 1024 characters"),
