@@ -251,6 +251,28 @@ def test_a_hook_that_cannot_be_called_is_refused() -> None:
 
 
 @pytest.mark.anyio
+async def test_a_hook_may_be_any_callable() -> None:
+    """Such as a class method, or a function of the module, whose parameters are its own."""
+
+    def ping(request: Request) -> ServerSentEvent:
+        return ServerSentEvent(comment="from outside")
+
+    class Outside(Noting):
+        ping_interval = 10.0
+        ping_message = staticmethod(ping)
+
+        @classmethod
+        async def on_connect(cls, request: Request) -> None:
+            cls.notes.append("the class's")
+
+    async with serve(Outside) as client, client.stream("/") as stream:
+        await stream.expect("first")
+        assert (await stream.next_comment()).text == "open"
+        assert (await stream.next_comment()).text == "from outside"
+    assert Outside.notes[0] == "the class's"
+
+
+@pytest.mark.anyio
 async def test_an_instance_may_override_attributes_in_on_connect() -> None:
     """They count for its stream alone."""
 
