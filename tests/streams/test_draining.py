@@ -163,6 +163,57 @@ async def test_a_stalled_client_holds_up_a_drain_for_the_grace_only() -> None:
 
 
 @pytest.mark.anyio
+async def test_a_client_that_does_not_take_the_end_holds_up_a_drain_for_the_grace_only() -> None:
+    """Else it may take as long for the last frame as for any other; and no longer for the drain."""
+
+    class Ended(Noting):
+        pause = 0.0
+        send_timeout: float | None = 30.0
+
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            yield "first"
+            await anyio.sleep(1)
+
+    for drained_after, ends_after in ((None, 30), (2, 2 + 5), (28, 30)):
+        Ended.notes.clear()
+        async with serve(Ended) as client, client.stream("/") as stream:
+            await stream.expect("first")
+            stream.stall()
+            await anyio.sleep(1)
+            start = anyio.current_time()
+            if drained_after is not None:
+                await anyio.sleep(drained_after)
+                client.drain()
+            assert await stream.closed() is Ending.CUT
+            assert anyio.current_time() - start == pytest.approx(ends_after)
+        assert Ended.notes == ["connected", CloseReason.FINISHED]
+
+
+@pytest.mark.anyio
+async def test_a_stream_that_is_about_to_open_when_the_drain_begins_says_farewell() -> None:
+    """It was let in before, and is not left out."""
+    state = {STATE_KEY: Domain()}
+
+    class Slow(Noting):
+        pause = 0.0
+
+        async def on_connect(self, request: Request) -> None:
+            await anyio.sleep(10)
+
+    visit = Visit(Slow)
+    visit.scope["state"] = state
+    with anyio.fail_after(3600):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(visit.run)
+            await anyio.sleep(5)
+            state[STATE_KEY].drain()
+    assert visit.status == 200
+    assert b": draining" in visit.body
+    assert Slow.notes == ["cleaned up", CloseReason.DRAINING]
+    assert not len(state[STATE_KEY])
+
+
+@pytest.mark.anyio
 async def test_a_stream_that_comes_while_draining_is_refused() -> None:
     """A browser is told to come back, any other client gets 503."""
 
