@@ -223,6 +223,39 @@ async def test_a_request_that_the_server_cancels_is_cancelled() -> None:
     assert went_on == [True]
 
 
+async def test_a_request_that_is_cancelled_during_its_last_frame_cleans_up_too() -> None:
+    """The last frame is not waited for any more, and the cancellation goes on its way after the cleanup."""
+
+    class Brief(Noting):
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            yield "first"
+
+    went_on = []
+    stuck = anyio.Event()
+
+    async def send(message: Any) -> None:
+        if message.get("more_body") is False:
+            stuck.set()
+            await anyio.sleep_forever()
+
+    async def serve() -> None:
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+        try:
+            await Brief(scope, anyio.sleep_forever, send)  # type: ignore[arg-type]
+        except anyio.get_cancelled_exc_class():
+            went_on.append(True)
+            raise
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(serve)
+        await stuck.wait()
+        start = anyio.current_time()
+        tasks.cancel_scope.cancel()
+    assert anyio.current_time() - start == pytest.approx(Brief.pause)
+    assert Brief.notes == ["connected", CloseReason.FINISHED]
+    assert went_on == [True]
+
+
 async def test_on_disconnect_runs_for_a_generator_that_never_started() -> None:
     """A client that is gone before the first step still ends exactly once."""
 
