@@ -319,6 +319,26 @@ async def test_a_second_servers_handler_is_chained_as_well(server_handler: list[
 
 
 @pytest.mark.anyio
+async def test_a_stream_that_ends_leaves_the_handler_to_others(server_handler: list[int]) -> None:
+    """A lifespan needs it for as long as it lasts, whoever comes and goes beside it."""
+
+    class Other(Noting):
+        pause = 0.0
+
+    Endless.notes.clear()
+    async with anyio.create_task_group() as tasks, starlette_sse.lifespan() as state:
+        tasks.start_soon(open_stream, {"state": state})
+        await noted("connected")
+        # Such as that of a mounted app, which the lifespan does not reach.
+        visit = Visit(Other)
+        visit.left.set()
+        await visit.run()
+        signal.raise_signal(signal.SIGTERM)
+        await noted(CloseReason.DRAINING)
+    assert server_handler == [signal.SIGTERM]
+
+
+@pytest.mark.anyio
 @pytest.mark.parametrize("handler", [signal.SIG_DFL, signal.SIG_IGN])
 async def test_a_handler_that_is_not_pythons_is_left_alone(handler: Any, server_handler: list[int]) -> None:
     """Over the default one, SIGTERM would no longer kill."""
