@@ -46,6 +46,23 @@ async def test_a_client_that_disconnects_is_gone() -> None:
     assert Endless.notes == [*ALL_STEPS, CloseReason.CLIENT_GONE]
 
 
+async def test_a_receive_that_fails_means_that_the_client_is_gone() -> None:
+    """Some servers and middlewares raise there what others tell by a message."""
+
+    class Endless(Noting): ...
+
+    async def receive() -> Any:
+        await anyio.sleep(5)
+        raise OSError("connection lost")
+
+    async def send(message: Any) -> None: ...
+
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+    with anyio.fail_after(3600):
+        await Endless(scope, receive, send)
+    assert Endless.notes == [*ALL_STEPS, CloseReason.CLIENT_GONE]
+
+
 class Failures(Observer):
     """Notes what went wrong, and where."""
 
