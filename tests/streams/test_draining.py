@@ -348,6 +348,24 @@ async def test_a_handler_that_is_not_pythons_is_left_alone(handler: Any, server_
 
 
 @pytest.mark.anyio
+async def test_a_loop_that_has_ended_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server in a thread may have gone with its loop, and its streams are still known when the signal comes."""
+    Endless.notes.clear()
+
+    def ended(self: object, callback: object) -> None:
+        raise RuntimeError("the event loop has ended")
+
+    async with anyio.create_task_group() as tasks, starlette_sse.lifespan() as state:
+        tasks.start_soon(open_stream, {"state": state})
+        await noted("connected")
+        with monkeypatch.context() as patch:
+            patch.setattr(type(current_event_loop()), "call_soon_threadsafe", ended)
+            starlette_sse.drain()
+        await anyio.sleep(1)
+        assert Endless.notes == ["connected"]
+
+
+@pytest.mark.anyio
 async def test_drain_may_be_called_from_another_thread() -> None:
     """It wakes each event loop."""
     Endless.notes.clear()
