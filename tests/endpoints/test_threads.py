@@ -354,6 +354,39 @@ async def test_what_a_step_raises_that_was_left_is_reported(monkeypatch: pytest.
     assert [entry["error"] for entry in logs.named("stream.failed")] == ["ValueError('too late')"]
 
 
+async def test_what_the_closing_behind_a_step_raises_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its thread closes the generator when nobody waits for the step any more."""
+    follow, left = ThreadCall.follow, []
+    released, entered = threading.Event(), threading.Event()
+
+    def followed(call: ThreadCall, function: Callable[[BaseException | None], None]) -> bool:
+        left.append(follow(call, function))
+        released.set()
+        return left[-1]
+
+    monkeypatch.setattr(ThreadCall, "follow", followed)
+
+    class Careless(SSEEndpoint):
+        cleanup_timeout = 20.0
+
+        def events(self, request: Request) -> Iterator[Any]:
+            yield "first"
+            try:
+                entered.set()
+                released.wait(30)
+                yield "second"
+            finally:
+                raise ValueError("not closed")
+
+    with capture_logs() as logs:
+        async with serve(Careless) as client:
+            async with client.stream("/") as stream:
+                await stream.expect("first")
+                await until(entered.is_set)
+    assert left == [True]
+    assert [entry["error"] for entry in logs.named("stream.failed")] == ["ValueError('not closed')"]
+
+
 async def test_a_plain_generator_has_one_context() -> None:
     """What one step has set is there in the next, and can be reset in its ``finally``."""
     variable: ContextVar[str] = ContextVar("variable", default="none")
