@@ -77,8 +77,9 @@ async def test_plain_hooks_that_end_a_stream_have_threads_though_all_others_are_
             tasks.start_soon(run_in_threadpool, release.wait)
         await anyio.wait_all_tasks_blocked()
         try:
-            async with serve(Sync) as client, client.stream("/") as stream:
-                await stream.expect("first", "told")
+            with anyio.fail_after(PATIENCE):
+                async with serve(Sync) as client, client.stream("/") as stream:
+                    await stream.expect("first", "told")
         finally:
             release.set()
     assert Sync.notes == ["connected", CloseReason.ERROR]
@@ -172,6 +173,30 @@ async def test_a_generator_that_blocks_for_long_does_not_hold_its_streams_end(wh
             assert endpoint.notes == ["connected", CloseReason.CLIENT_GONE]
         finally:
             endpoint.goes_on.set()
+
+
+async def test_an_authorize_that_blocks_for_long_does_not_hold_its_streams_end() -> None:
+    """Whoever cannot be asked is not let in, and its thread is left behind."""
+    goes_on = threading.Event()
+
+    class Asking(Noting):
+        pause = 0.0
+        authorize_interval = 0.05
+        asked = 0
+
+        def authorize(self, request: Request) -> None:
+            type(self).asked += 1
+            if self.asked > 1:
+                goes_on.wait(30)
+
+    async with serve(Asking) as client, client.stream("/") as stream:
+        try:
+            await stream.expect("first")
+            with anyio.fail_after(PATIENCE):
+                await stream.closed()
+            assert Asking.notes == ["connected", "cleaned up", CloseReason.ERROR]
+        finally:
+            goes_on.set()
 
 
 async def test_a_snapshot_may_be_a_plain_function() -> None:
