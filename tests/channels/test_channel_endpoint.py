@@ -442,6 +442,60 @@ async def test_a_snapshot_is_made_of_the_endpoints_event_class() -> None:
             await stream.expect("('A', 1)")
 
 
+async def test_a_ping_with_an_id_of_its_own_keeps_it() -> None:
+    """Any other brings the position, so that the client of a silent channel can resume."""
+
+    def ping(self: Any, request: Request) -> ServerSentEvent:
+        return ServerSentEvent(comment="ping", id=ids.pop(0))
+
+    ids = [None, "own", None]
+    endpoint = news(ping_interval=10.0, ping_message=ping)
+    async with client_of(endpoint) as client, client.stream("/") as stream:
+        await stream.next_comment()
+        seen = [stream.last_event_id]
+        while ids:
+            await stream.next_comment()
+            seen.append(stream.last_event_id)
+    position = endpoint.broker.health().position
+    assert seen == [position, position, "own", position]
+
+
+@pytest.mark.parametrize("takes", [9, 11])
+async def test_a_stream_that_is_cancelled_before_it_opens_cleans_up(takes: float) -> None:
+    """``on_connect`` has succeeded, so ``on_disconnect`` gets the reason, and as much time as ever."""
+    notes: list[Any] = []
+    asked = anyio.Event()
+
+    class Slow(ChannelEndpoint):
+        broker = Broker(observers=())
+        observers = ()
+        cleanup_timeout = 10.0
+
+        async def channels(self, request: Request) -> Any:
+            asked.set()
+            await anyio.sleep_forever()
+
+        async def on_disconnect(self, request: Request, reason: CloseReason) -> None:
+            notes.append(reason)
+            await anyio.sleep(takes)
+            notes.append("cleaned up")
+
+    async def send(message: Any) -> None:
+        notes.append(message)
+
+    async def visit() -> None:
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+        await Slow(scope, anyio.sleep_forever, send)  # type: ignore[arg-type]
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(visit)
+        await asked.wait()
+        start = anyio.current_time()
+        tasks.cancel_scope.cancel()
+    assert anyio.current_time() - start == pytest.approx(min(takes, 10))
+    assert notes == [CloseReason.CANCELLED, "cleaned up"][: 2 if takes < 10 else 1]
+
+
 async def test_a_client_without_channels_is_refused() -> None:
     """It may read none, which is not the server's mistake; what is no name is, and says whose."""
     answers: list[Any] = [[], (), ""]
