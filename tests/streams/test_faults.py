@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from starlette_sse import Broker, ChannelEndpoint, CloseReason, SSEEndpoint, Subscription
+from starlette_sse import Broker, ChannelEndpoint, CloseReason, EventSourceResponse, SSEEndpoint, Subscription
 from starlette_sse.observers import Observer, StreamFacts
 from starlette_sse.streams import Stream
 from starlette_sse.streams.producers import Producer
@@ -358,6 +358,37 @@ async def test_a_client_that_stalls_is_no_error_of_the_app(caplog: pytest.LogCap
             await until(lambda: Stalled.reasons)
             await until(lambda port=port: not connections_of(port))
     assert caplog.messages == []
+
+
+@pytest.mark.parametrize("protocol", ["h11", "httptools"])
+async def test_a_body_that_comes_while_the_stream_is_open_is_told_of(
+    protocol: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And is not taken for the client's end."""
+    told = asyncio.Event()
+
+    async def ask(request: Request) -> EventSourceResponse:
+        async def content() -> AsyncIterator[str]:
+            yield "first"
+            await told.wait()
+            yield "second"
+
+        return EventSourceResponse(content())
+
+    endpoint: Any = ask
+    async with serving(endpoint, protocol) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: test\r\nContent-Length: 4\r\n\r\n")
+        async with asyncio.timeout(20):
+            await reader.readuntil(b"first")
+            for part in (b"bo", b"dy"):
+                writer.write(part)
+            await until(lambda: caplog.messages)
+            told.set()
+            await reader.readuntil(b"second")
+        writer.close()
+    (message,) = caplog.messages
+    assert "a part of the request's body came while the stream at / was open" in message
 
 
 async def test_who_watches_a_stream_sees_its_own_context_and_no_publishers() -> None:
