@@ -460,6 +460,23 @@ async def test_a_ping_with_an_id_of_its_own_keeps_it() -> None:
     assert seen == [position, position, "own", position]
 
 
+async def test_what_was_published_before_the_close_is_sent_before_the_end() -> None:
+    """Though the stream had no time to send it in between."""
+    opened: list[ChannelEndpoint] = []
+
+    async def on_connect(self: ChannelEndpoint, request: Request) -> None:
+        opened.append(self)
+
+    endpoint = news(on_connect=on_connect)
+    async with client_of(endpoint) as client, client.stream("/") as stream:
+        await stream.next_comment()
+        await anyio.sleep(1)
+        await endpoint.broker.publish("news", "the last")
+        opened[0].close()
+        await stream.expect("the last")
+        assert await stream.closed() is Ending.FINISHED
+
+
 @pytest.mark.parametrize("takes", [9, 11])
 async def test_a_stream_that_is_cancelled_before_it_opens_cleans_up(takes: float) -> None:
     """``on_connect`` has succeeded, so ``on_disconnect`` gets the reason, and as much time as ever."""
