@@ -190,6 +190,30 @@ async def test_a_client_that_does_not_take_the_end_holds_up_a_drain_for_the_grac
 
 
 @pytest.mark.anyio
+async def test_a_client_that_does_not_take_the_end_of_a_stream_that_may_finish_has_the_grace_for_it() -> None:
+    """And not as long as before the drain."""
+
+    class Finishing(Noting):
+        pause = 0.0
+        drain_policy = "finish"
+        drain_grace = 5.0
+        send_timeout: float | None = 30.0
+
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            yield "first"
+            await anyio.sleep(3)
+
+    async with serve(Finishing) as client, client.stream("/") as stream:
+        await stream.expect("first")
+        stream.stall()
+        start = anyio.current_time()
+        client.drain()
+        assert await stream.closed() is Ending.CUT
+        assert anyio.current_time() - start == pytest.approx(3 + 5)
+    assert Finishing.notes == ["connected", CloseReason.FINISHED]
+
+
+@pytest.mark.anyio
 async def test_a_stream_that_is_about_to_open_when_the_drain_begins_says_farewell() -> None:
     """It was let in before, and is not left out."""
     state = {STATE_KEY: Domain()}
