@@ -105,6 +105,24 @@ async def test_a_sync_generator_is_a_stream() -> None:
     assert Sync.notes == ["connected", "cleaned up", CloseReason.CLIENT_GONE]
 
 
+async def test_a_coroutine_that_a_plain_generator_yields_is_told() -> None:
+    """With the remedy, on each event loop."""
+
+    async def forgotten() -> None: ...
+
+    class Forgetful(SSEEndpoint):
+        def events(self, request: Request) -> Iterator[Any]:
+            yield "first"
+            yield forgotten()
+
+    with capture_logs() as logs:
+        async with serve(Forgetful) as client, client.stream("/") as stream:
+            await stream.expect("first")
+            assert (await stream.next_event()).event == "stream-error"
+    (failure,) = logs.named("stream.failed")
+    assert "it has to be awaited first" in failure["error"]
+
+
 class Blocking(Noting):
     """Blocks a thread, in its second step or when it is closed, until the test lets it go on."""
 
