@@ -214,6 +214,40 @@ async def test_a_client_that_does_not_take_the_end_of_a_stream_that_may_finish_h
 
 
 @pytest.mark.anyio
+async def test_a_stream_that_is_cancelled_in_a_drain_waits_for_the_others() -> None:
+    """A server that shuts down by cancelling may drop all other requests when the first one has left."""
+    domain = Domain()
+    left: dict[type[Noting], float] = {}
+
+    class Quick(Noting):
+        pause = 1.0
+
+    class Slow(Noting):
+        pause = 8.0
+
+    async def serve_one(kind: type[Noting], scope: anyio.CancelScope) -> None:
+        visit = Visit(kind)
+        visit.scope["state"] = {STATE_KEY: domain}
+        with scope:
+            await visit.run()
+        left[kind] = anyio.current_time() - start
+
+    cancelled = anyio.CancelScope()
+    async with anyio.create_task_group() as tasks:
+        start = anyio.current_time()
+        tasks.start_soon(serve_one, Quick, cancelled)
+        tasks.start_soon(serve_one, Slow, anyio.CancelScope())
+        await anyio.sleep(10)
+        domain.drain()
+        await anyio.sleep(0.5)
+        # In the middle of its cleanup.
+        cancelled.cancel()
+    assert left == {Quick: pytest.approx(10 + 2 * 8), Slow: pytest.approx(10 + 2 * 8)}
+    assert cancelled.cancelled_caught
+    assert Quick.notes == ["connected", "cleaned up", CloseReason.DRAINING]
+
+
+@pytest.mark.anyio
 async def test_a_stream_that_is_about_to_open_when_the_drain_begins_says_farewell() -> None:
     """It was let in before, and is not left out."""
     state = {STATE_KEY: Domain()}
