@@ -275,7 +275,11 @@ async def test_an_exception_in_client_key_is_an_error_before_the_response() -> N
 async def test_an_interrupt_leaves_the_stream_bare() -> None:
     """KeyboardInterrupt is no error to be told to a client."""
 
+    witness = Witness()
+
     class Interrupted(Noting):
+        observers = (witness,)
+
         async def events(self, request: Request) -> AsyncIterator[Any]:
             yield "first"
             raise KeyboardInterrupt
@@ -286,6 +290,7 @@ async def test_an_interrupt_leaves_the_stream_bare() -> None:
     with pytest.raises(KeyboardInterrupt):
         await Interrupted(scope, anyio.sleep_forever, send)  # type: ignore[arg-type]
     assert Interrupted.notes == ["connected", CloseReason.CANCELLED]
+    assert (witness.failures, witness.closed_with) == ([], [CloseReason.CANCELLED])
 
 
 # Before Starlette 1.8 this middleware leaves a generator of its own to the collector, of which trio complains.
