@@ -17,7 +17,16 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from starlette_sse import Broker, ChannelEndpoint, CloseReason, EventSourceResponse, SSEEndpoint, Subscription
+from starlette_sse import (
+    Broker,
+    ChannelEndpoint,
+    CloseReason,
+    EventSourceResponse,
+    SSEEndpoint,
+    Subscription,
+    drain,
+    open_streams,
+)
 from starlette_sse.observers import Observer, StreamFacts
 from starlette_sse.streams import Stream
 from starlette_sse.streams.producers import Producer
@@ -211,6 +220,24 @@ async def test_a_stalled_reader_is_freed_after_its_send_timeout(middleware: list
     assert Stalled.cleaned == [True]
     gc.collect()
     assert leftovers.found() == []
+
+
+async def test_a_stalled_reader_is_freed_when_the_grace_of_a_drain_is_over() -> None:
+    """Else the connection would hold up the server's shutdown until its client reads."""
+
+    class Stalled(Endless):
+        drain_grace = 0.3
+
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            while True:
+                yield "x" * 100_000
+
+    async with serving(Stalled, "httptools") as port, Reader(port, receive_buffer=4096) as reader:
+        await until(lambda: open_streams()[0].lag > 0.1)
+        drain()
+        await until(lambda: not connections_of(port))
+        await reader.end()
+    assert Stalled.reasons == [CloseReason.DRAINING]
 
 
 class Ticking(Endless):
