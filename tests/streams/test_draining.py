@@ -217,7 +217,7 @@ async def test_a_client_that_does_not_take_the_end_of_a_stream_that_may_finish_h
 async def test_a_stream_that_is_cancelled_in_a_drain_waits_for_the_others() -> None:
     """A server that shuts down by cancelling may drop all other requests when the first one has left."""
     domain = Domain()
-    left: dict[type[Noting], float] = {}
+    left: list[float] = []
 
     class Quick(Noting):
         pause = 1.0
@@ -230,21 +230,22 @@ async def test_a_stream_that_is_cancelled_in_a_drain_waits_for_the_others() -> N
         visit.scope["state"] = {STATE_KEY: domain}
         with scope:
             await visit.run()
-        left[kind] = anyio.current_time() - start
+        left.append(anyio.current_time() - start)
 
-    cancelled = anyio.CancelScope()
+    cancelled = [anyio.CancelScope(), anyio.CancelScope()]
     async with anyio.create_task_group() as tasks:
         start = anyio.current_time()
-        tasks.start_soon(serve_one, Quick, cancelled)
+        for scope in cancelled:
+            tasks.start_soon(serve_one, Quick, scope)
         tasks.start_soon(serve_one, Slow, anyio.CancelScope())
         await anyio.sleep(10)
         domain.drain()
         await anyio.sleep(0.5)
-        # In the middle of its cleanup.
-        cancelled.cancel()
-    assert left == {Quick: pytest.approx(10 + 2 * 8), Slow: pytest.approx(10 + 2 * 8)}
-    assert cancelled.cancelled_caught
-    assert Quick.notes == ["connected", "cleaned up", CloseReason.DRAINING]
+        # In the middle of their cleanup.
+        for scope in cancelled:
+            scope.cancel()
+    assert left == [pytest.approx(10 + 2 * 8)] * 3
+    assert all(scope.cancelled_caught for scope in cancelled)
 
 
 @pytest.mark.anyio
@@ -333,14 +334,59 @@ async def test_the_end_of_the_lifespan_does_not_wait_for_ever() -> None:
 
 
 @pytest.mark.anyio
-async def test_the_end_of_the_lifespan_drains_streams_that_do_not_know_it() -> None:
-    """A mounted app may have a state of its own."""
-    Endless.notes.clear()
+async def test_the_end_of_the_lifespan_waits_for_the_stream_that_takes_longest() -> None:
+    """Each is given what its own limits allow."""
+
+    class Quick(Endless):
+        cleanup_timeout = 1.0
+
+    class Slow(Endless):
+        cleanup_timeout = 100.0
+        pause = 50.0
+
+    visits = [Visit(Quick), Visit(Slow)]
     async with anyio.create_task_group() as tasks:
-        async with starlette_sse.lifespan():
-            tasks.start_soon(open_stream, {})
-            await noted("connected")
-        assert Endless.notes[-1] is CloseReason.DRAINING
+        async with starlette_sse.lifespan() as state:
+            for visit in visits:
+                visit.scope["state"] = state
+                tasks.start_soon(visit.run)
+            await anyio.sleep(1)
+        assert Slow.notes == ["connected", "cleaned up", CloseReason.DRAINING]
+
+
+@pytest.mark.anyio
+async def test_the_end_of_a_lifespan_that_is_cancelled_waits_for_cleanup_too() -> None:
+    """Some servers stop an app that way."""
+
+    class Slow(Noting):
+        pause = 3.0
+
+    visit = Visit(Slow)
+    async with anyio.create_task_group() as tasks:
+        with anyio.CancelScope() as scope:
+            async with starlette_sse.lifespan() as state:
+                visit.scope["state"] = state
+                tasks.start_soon(visit.run)
+                await anyio.sleep(1)
+                scope.cancel()
+                await anyio.sleep(1)
+        assert Slow.notes == ["connected", "cleaned up", CloseReason.DRAINING]
+
+
+@pytest.mark.anyio
+async def test_the_end_of_the_lifespan_drains_streams_that_do_not_know_it() -> None:
+    """A mounted app may have a state of its own; and one lifespan may follow on another."""
+
+    class Mounted(Noting):
+        pause = 3.0
+
+    for _ in range(2):
+        Mounted.notes.clear()
+        async with anyio.create_task_group() as tasks:
+            async with starlette_sse.lifespan():
+                tasks.start_soon(Visit(Mounted).run)
+                await anyio.sleep(1)
+            assert Mounted.notes == ["connected", "cleaned up", CloseReason.DRAINING]
 
 
 @pytest.mark.anyio
@@ -397,8 +443,8 @@ async def test_a_stream_that_ends_leaves_the_handler_to_others(server_handler: l
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("handler", [signal.SIG_DFL, signal.SIG_IGN])
-async def test_a_handler_that_is_not_pythons_is_left_alone(handler: Any, server_handler: list[int]) -> None:
+@pytest.mark.parametrize("handler", [signal.SIG_DFL, signal.SIG_IGN, signal.default_int_handler])
+async def test_a_handler_that_is_not_a_servers_is_left_alone(handler: Any, server_handler: list[int]) -> None:
     """Over the default one, SIGTERM would no longer kill."""
     signal.signal(signal.SIGTERM, handler)
     async with starlette_sse.lifespan():
