@@ -57,14 +57,12 @@ class Listening:
 
 
 async def follow(broker: Broker, channel: str, heed: Callable[[MessageEvent], None], listening: Listening) -> None:
-    position: str | None = None
     while True:
         next_at = anyio.current_time() + PAUSE
         try:
-            async with broker.subscribe(channel, position, on_lag="reset") as subscription:
+            async with broker.subscribe(channel, on_lag="reset") as subscription:
                 listening.began.set()
                 async for entry in subscription:
-                    position = subscription.position
                     for event in EventDecoder().feed(entry.frame):
                         heed(event)
         except BrokerUnavailableError:
