@@ -16,7 +16,7 @@ from starlette.requests import Request
 
 from starlette_sse import Broker, BrokerUnavailableError, ConfigurationError, EventSourceResponse, SSEEndpoint
 from starlette_sse.observers import Observer
-from starlette_sse.presence import CHANNEL, count_together
+from starlette_sse.presence import CHANNEL, Presence, count_together
 from tests.broker.redis_server import RedisServer
 from tests.broker.redis_server import running as redis_running
 from tests.limits.visits import Visit
@@ -140,6 +140,71 @@ async def test_a_process_that_stops_is_not_waited_for() -> None:
                 assert await there.come(one) == 200
                 assert await here.come(two) == 503
             assert await here.come(two) == 200
+
+
+async def test_a_process_that_is_cancelled_frees_what_it_held_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its last word does not depend on how it is stopped."""
+    publish = Broker.publish
+
+    async def over_a_network(*args: Any) -> str:
+        await checkpoint()
+        return await publish(*args)
+
+    monkeypatch.setattr(Broker, "publish", over_a_network)
+    one, two = process(total=1), process(total=1)
+    async with Broker(observers=()) as broker, count_together(broker, two, interval=100.0):
+        async with crowd() as there, crowd() as here:
+            with anyio.CancelScope() as scope:
+                async with count_together(broker, one, interval=100.0):
+                    assert await there.come(one) == 200
+                    assert await here.come(two) == 503
+                    scope.cancel()
+                    await anyio.sleep(1)
+            assert await here.come(two) == 200
+
+
+async def test_a_process_that_has_stopped_counts_by_itself() -> None:
+    """What the others have told is not true for long."""
+    one, two = process(total=1), process(total=1)
+    async with Broker(observers=()) as broker, count_together(broker, one, interval=100.0):
+        async with crowd() as there, crowd() as here:
+            async with count_together(broker, two, interval=100.0):
+                assert await there.come(one) == 200
+                assert await here.come(two) == 503
+            assert await here.come(two) == 200
+
+
+async def test_a_process_is_waited_for_by_its_own_interval() -> None:
+    """Those of one app may be set otherwise, such as during its update."""
+    one, two = process(total=1), process(total=1)
+    async with Broker(observers=()) as broker:
+        async with count_together(broker, one, interval=100.0), count_together(broker, two, interval=1.0):
+            async with crowd() as there, crowd() as here:
+                assert await there.come(one) == 200
+                await anyio.sleep(50)
+                assert await here.come(two) == 503
+
+
+async def test_a_broker_that_is_closed_first_is_no_failure() -> None:
+    """Nobody is left to be told."""
+    broker = Broker(observers=())
+    async with broker, count_together(broker, process(total=1)):
+        await broker.close()
+
+
+async def test_processes_that_are_gone_leave_nothing() -> None:
+    """Each start of one has another name."""
+    own = process(total=1)
+    async with Broker(observers=()) as broker, count_together(broker, own, interval=INTERVAL):
+        channel = f"{CHANNEL}{own.__module__}.{own.__qualname__}"
+        for number in range(100):
+            word = {"process": str(number), "interval": 1.0, "total": 0, "clients": {}}
+            await broker.publish(channel, {"event": "count", "data": word})
+            await anyio.sleep(1)
+        limit = own._sse_configuration.limit
+        assert limit is not None
+        assert isinstance(limit.elsewhere, Presence)
+        assert len(limit.elsewhere._others) <= 4
 
 
 async def test_without_the_broker_each_process_counts_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
