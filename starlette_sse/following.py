@@ -72,15 +72,13 @@ class Following:
 
 
 async def follow(broker: Broker, channel: str, heed: Callable[[MessageEvent], None], state: Following) -> None:
-    position: str | None = None
     understood = True
     while True:
         next_at = anyio.current_time() + PAUSE
         try:
-            async with broker.subscribe(channel, position, on_lag="reset") as subscription:
+            async with broker.subscribe(channel, on_lag="reset") as subscription:
                 state.began.set()
                 async for entry in subscription:
-                    position = subscription.position
                     for event in EventDecoder().feed(entry.frame):
                         try:
                             heed(event)

@@ -27,7 +27,7 @@ async def serving(endpoint: type[SSEEndpoint], protocol: str, **options: Any) ->
     """Run the app on a real uvicorn in this loop and give its port."""
     app = Starlette(routes=[Route("/", endpoint)], lifespan=lifespan, **options)
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(app, http=protocol, log_level="warning", timeout_graceful_shutdown=20)
+    config = uvicorn.Config(app, http=protocol, log_level="warning", timeout_graceful_shutdown=5)
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve(sockets=[listener]))
     try:
@@ -96,7 +96,9 @@ class Reader:
         self._writer.write((self._http.send(request) or b"") + (self._http.send(h11.EndOfMessage()) or b""))
         opening = b""
         while b": open" not in opening:
-            opening += await self._receive()
+            body = await self._receive()
+            assert body, f"the response ended before the stream was open: {opening!r}"
+            opening += body
         self._decoder.feed(opening)
         return self
 
@@ -134,12 +136,17 @@ class Reader:
             self.events += [event.data for event in self._decoder.feed(body)]
 
     async def _receive(self) -> bytes:
-        """Return the next part of the body; ``b""`` behind its end."""
+        """Return the next part of the body; ``b""`` behind its end.
+
+        :raises ConnectionError: the server has closed the connection instead.
+        """
         while True:
             event = self._http.next_event()
             if isinstance(event, h11.Data):
                 return bytes(event.data)
             if isinstance(event, h11.EndOfMessage):
                 return b""
+            if isinstance(event, h11.ConnectionClosed):
+                raise ConnectionResetError("the server has closed the connection")
             if event is h11.NEED_DATA:
                 self._http.receive_data(await self._reader.read(65536))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from inspect import getattr_static, isasyncgenfunction, iscoroutinefunction, isgeneratorfunction, signature
 from types import FunctionType
 from typing import Any
@@ -60,8 +59,13 @@ async def call_hook(endpoint: Any, sync_hooks: frozenset[str], name: str, reques
         return await function(request, *args)
     hook = HOOKS[name]
     limiter = threads_of_closing() if hook.ending else None
-    call = partial(function, request, *args)
-    return await settled(await to_thread.run_sync(call, abandon_on_cancel=hook.timed, limiter=limiter))
+
+    def call() -> tuple[Any]:
+        # In a tuple, as trio takes a coroutine that comes from a thread for a mistake.
+        return (function(request, *args),)
+
+    (result,) = await to_thread.run_sync(call, abandon_on_cancel=hook.timed, limiter=limiter)
+    return await settled(result)
 
 
 async def settled(result: Any) -> Any:

@@ -46,7 +46,8 @@ class ThreadCall:
         """Return what the function returns; who is cancelled here leaves it to its thread."""
         await self._limiter.acquire_on_behalf_of(self)
         try:
-            return await anyio.to_thread.run_sync(self._work, abandon_on_cancel=True, limiter=threads_of_closing())
+            (result,) = await anyio.to_thread.run_sync(self._work, abandon_on_cancel=True, limiter=threads_of_closing())
+            return result
         finally:
             if self._change({State.RUNNING: State.LEFT}, State.OVER) is not State.LEFT:
                 self._limiter.release_on_behalf_of(self)
@@ -78,12 +79,13 @@ class ThreadCall:
                 await over.wait()
         return raised[0]
 
-    def _work(self) -> Any:
+    def _work(self) -> tuple[Any]:
+        # In a tuple, as trio takes a coroutine that comes from a thread for a mistake.
         if self._change({State.WAITING: State.RUNNING}, State.OVER) is State.OVER:
-            return None
+            return (None,)
         error: BaseException | None = None
         try:
-            return self._function()
+            return (self._function(),)
         except BaseException as exc:
             error = exc
             raise

@@ -56,6 +56,15 @@ async def test_what_is_ready_together_leaves_together(make_broker: MakeBroker) -
         assert data_of(await both.pull()) == [str(n) for n in range(50)]
 
 
+async def test_nothing_is_taken_from_a_reader_that_does_not_wait(make_broker: MakeBroker) -> None:
+    """What is there, its own task is about to take."""
+    async with make_broker() as broker, broker.subscribe("a") as subscription:
+        await broker.publish("a", "x")
+        await settle(broker)
+        assert subscription.take() == b""
+        assert await texts(subscription, 1) == ["x"]
+
+
 async def test_a_pull_is_bounded(make_broker: MakeBroker) -> None:
     """However much is ready, one pull returns about 64 KiB, and the next ones the rest."""
     async with make_broker() as broker, broker.subscribe("a") as one, broker.subscribe(["a", "b"]) as both:

@@ -137,6 +137,17 @@ async def test_a_reader_of_the_latest_may_come_back_late(make_broker: MakeBroker
             assert await texts(subscription, 2) == ["ay0", "az9"]
 
 
+async def test_a_key_that_goes_before_it_is_given_is_a_reset(make_broker: MakeBroker) -> None:
+    """The reader was about to get the newest of each, and one of them is kept no longer."""
+    async with make_broker(history=3) as broker:
+        async with broker.subscribe("a", on_lag="latest") as subscription:
+            await publish(broker, ["ax0", *[f"ay{n}" for n in range(5)]])
+            while subscription._errand is None or subscription._errand == subscription._catch_up:
+                assert await subscription.pull() == b""
+            await publish(broker, [f"a{chr(65 + n)}0" for n in range(20)])
+            assert json.loads((await take(subscription, 1))[0].data)["reason"] == "lagged"
+
+
 async def test_more_keys_than_can_be_kept_are_a_reset(make_broker: MakeBroker) -> None:
     """The newest events by key are bounded too; a reader that needs one that is gone is told."""
     async with make_broker(history=3) as broker:

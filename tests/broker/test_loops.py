@@ -135,14 +135,17 @@ def test_a_redis_broker_can_be_entered_again(shared_redis: RedisServer) -> None:
         assert after.endswith(f"-{number}")
 
 
+@pytest.mark.parametrize(
+    "use_of", [lambda broker: broker.subscribe("a"), lambda broker: broker], ids=["read", "entered"]
+)
 @pytest.mark.parametrize("loop", LOOPS)
-def test_a_broker_in_use_refuses_another_loop(loop: str) -> None:
+def test_a_broker_in_use_refuses_another_loop(loop: str, use_of: Callable[[Broker], Any]) -> None:
     """Two loops at once would corrupt the log; the error says what to do."""
     broker = Broker(observers=())
     ready, done = threading.Event(), threading.Event()
 
     async def hold() -> None:
-        async with broker.subscribe("a"):
+        async with use_of(broker):
             ready.set()
             while not done.is_set():
                 await anyio.sleep(0.01)
@@ -158,10 +161,17 @@ def test_a_broker_in_use_refuses_another_loop(loop: str) -> None:
         with pytest.raises(BrokerError, match="publish_from_thread"):
             await broker.publish("a", "x")
 
-    anyio.run(use, backend=loop)
-    done.set()
-    thread.join(10)
-    anyio.run(broker.publish, "a", "x", backend=loop)
+    try:
+        anyio.run(use, backend=loop)
+    finally:
+        done.set()
+        thread.join(10)
+
+    async def use_again() -> None:
+        async with broker:
+            await broker.publish("a", "x")
+
+    anyio.run(use_again, backend=loop)
 
 
 @pytest.mark.parametrize("loop", LOOPS)

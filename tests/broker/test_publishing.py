@@ -13,6 +13,7 @@ import pytest
 
 from starlette_sse import JSONServerSentEvent, ServerSentEvent
 from starlette_sse.broker import Broker, Position
+from starlette_sse.broker.hub import ID_LINE
 from starlette_sse.exceptions import (
     BrokerClosedError,
     BrokerError,
@@ -206,3 +207,13 @@ async def test_publishing_does_not_wait_for_readers(make_broker: MakeBroker) -> 
                 await broker.publish("a", str(n))
         for subscription in subscriptions:
             await subscription.__aexit__(None, None, None)
+
+
+async def test_an_event_is_kept_with_its_id_or_refused(make_broker: MakeBroker) -> None:
+    """What it is sent with counts as well, so none is larger than ``max_bytes``."""
+    around = len(ServerSentEvent("").encode())
+    async with make_broker(max_bytes=2000) as broker, broker.subscribe("a") as subscription:
+        await broker.publish("a", "x" * (2000 - ID_LINE - around))
+        assert len((await anext(subscription)).frame) <= 2000
+        with pytest.raises(InvalidEventError, match="max_bytes=2000"):
+            await broker.publish("a", "x" * (2001 - ID_LINE - around))

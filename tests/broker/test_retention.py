@@ -188,6 +188,22 @@ async def test_the_newest_of_a_key_expires_too() -> None:
         assert '"reason":"lagged"' in (await take(subscription, 1))[0].data
 
 
+async def test_the_newest_of_each_key_has_its_own_age() -> None:
+    """It goes in its time, though the history behind it is younger."""
+    broker = Broker(max_age=100, history=1, observers=())
+    for key in ("first", "second", "third"):
+        await broker.publish("a", "x", key)
+        await anyio.sleep(40)
+    held = broker._log.channels["a"].newest
+    assert held is not None
+    left = []
+    for _ in range(3):
+        left.append(list(held.entries))
+        await anyio.sleep(40)
+    # At 120, 160 and 200 seconds, of events of 0, 40 and 80.
+    assert left == [["second", "third"], ["third"], []]
+
+
 async def test_the_newest_of_keys_are_bounded_by_bytes() -> None:
     """Many large keyed events do not grow past the bound beside the history."""
     broker = Broker(history=2, max_bytes=10_000, observers=())

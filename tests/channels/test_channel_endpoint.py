@@ -268,6 +268,10 @@ async def test_nothing_is_left_of_a_client_that_has_gone() -> None:
     assert (health.subscriptions, health.channels) == (0, 0)
 
 
+async def found_later(self: Any, request: Request) -> Broker:
+    return Broker(observers=())
+
+
 @pytest.mark.parametrize(
     ("attributes", "message"),
     [
@@ -278,6 +282,8 @@ async def test_nothing_is_left_of_a_client_that_has_gone() -> None:
         ({"max_event_bytes": 10}, "max_event_bytes would hold nothing back"),
         ({"channels": ("starlette_sse.close",)}, "channels: channel must not begin with 'starlette_sse.'"),
         ({"snapshot": ["a"]}, "snapshot must be a function"),
+        ({"snapshot": property(lambda self: ["a"])}, "snapshot must be a function of the request, not <property"),
+        ({"find_broker": found_later}, "find_broker must be a plain function"),
         ({"channels": 5}, "channels: channels must be one or more names, not 5"),
         ({"channels": ()}, "channels: a subscription needs at least one channel"),
         ({"channels": ("news", "")}, "channels: channel must be text of 1 to 1024 characters"),
@@ -502,6 +508,77 @@ async def test_a_snapshot_is_made_of_the_endpoints_event_class() -> None:
             await stream.expect("('A', 1)")
 
 
+async def test_a_ping_with_an_id_of_its_own_keeps_it() -> None:
+    """Any other brings the position, so that the client of a silent channel can resume."""
+
+    def ping(self: Any, request: Request) -> ServerSentEvent:
+        return ServerSentEvent(comment="ping", id=ids.pop(0))
+
+    ids = [None, "own", None]
+    endpoint = news(ping_interval=10.0, ping_message=ping)
+    async with client_of(endpoint) as client, client.stream("/") as stream:
+        await stream.next_comment()
+        seen = [stream.last_event_id]
+        while ids:
+            await stream.next_comment()
+            seen.append(stream.last_event_id)
+    position = endpoint.broker.health().position
+    assert seen == [position, position, "own", position]
+
+
+async def test_what_was_published_before_the_close_is_sent_before_the_end() -> None:
+    """Though the stream had no time to send it in between."""
+    opened: list[ChannelEndpoint] = []
+
+    async def on_connect(self: ChannelEndpoint, request: Request) -> None:
+        opened.append(self)
+
+    endpoint = news(on_connect=on_connect)
+    async with client_of(endpoint) as client, client.stream("/") as stream:
+        await stream.next_comment()
+        await anyio.sleep(1)
+        await endpoint.broker.publish("news", "the last")
+        opened[0].close()
+        await stream.expect("the last")
+        assert await stream.closed() is Ending.FINISHED
+
+
+@pytest.mark.parametrize("takes", [9, 11])
+async def test_a_stream_that_is_cancelled_before_it_opens_cleans_up(takes: float) -> None:
+    """``on_connect`` has succeeded, so ``on_disconnect`` gets the reason, and as much time as ever."""
+    notes: list[Any] = []
+    asked = anyio.Event()
+
+    class Slow(ChannelEndpoint):
+        broker = Broker(observers=())
+        observers = ()
+        cleanup_timeout = 10.0
+
+        async def channels(self, request: Request) -> Any:
+            asked.set()
+            await anyio.sleep_forever()
+
+        async def on_disconnect(self, request: Request, reason: CloseReason) -> None:
+            notes.append(reason)
+            await anyio.sleep(takes)
+            notes.append("cleaned up")
+
+    async def send(message: Any) -> None:
+        notes.append(message)
+
+    async def visit() -> None:
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+        await Slow(scope, anyio.sleep_forever, send)  # type: ignore[arg-type]
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(visit)
+        await asked.wait()
+        start = anyio.current_time()
+        tasks.cancel_scope.cancel()
+    assert anyio.current_time() - start == pytest.approx(min(takes, 10))
+    assert notes == [CloseReason.CANCELLED, "cleaned up"][: 2 if takes < 10 else 1]
+
+
 async def test_a_client_without_channels_is_refused() -> None:
     """It may read none, which is not the server's mistake; what is no name is, and says whose."""
     answers: list[Any] = [[], (), ""]
@@ -579,6 +656,34 @@ async def test_a_plain_snapshot_runs_in_a_worker_thread() -> None:
     async with client_of(news(snapshot=snapshot)) as client, client.stream("/") as stream:
         await stream.expect("one", "two")
     assert threading.main_thread() not in threads
+
+
+@pytest.mark.parametrize("way", ["async generator", "coroutine of a generator", "function of an async generator"])
+async def test_an_asynchronous_snapshot_stays_in_the_event_loop(way: str) -> None:
+    """What it iterates over may belong to the loop, and to none of its threads."""
+    threads = []
+
+    async def asynchronous(*_: Any) -> AsyncIterator[Any]:
+        for item in ("one", "two"):
+            threads.append(threading.current_thread())
+            yield item
+
+    def plain() -> Iterator[Any]:
+        for item in ("one", "two"):
+            threads.append(threading.current_thread())
+            yield item
+
+    async def coroutine(self: Any, request: Request) -> Any:
+        return plain()
+
+    snapshots = {
+        "async generator": asynchronous,
+        "coroutine of a generator": coroutine,
+        "function of an async generator": lambda self, request: asynchronous(),
+    }
+    async with client_of(news(snapshot=snapshots[way])) as client, client.stream("/") as stream:
+        await stream.expect("one", "two")
+    assert threads == [threading.current_thread()] * 2
 
 
 async def test_a_send_that_fails_in_the_streams_own_task_lets_its_cleanup_complete() -> None:

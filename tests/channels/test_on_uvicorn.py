@@ -12,7 +12,7 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 
-from starlette_sse import Broker, ChannelEndpoint, CloseReason, close, drain
+from starlette_sse import Broker, ChannelEndpoint, CloseReason, close, drain, open_streams
 from starlette_sse.broker.live import LiveReader
 from starlette_sse.observers import Observer, StreamFacts
 from tests.loopback import Reader, sends_from_callbacks, serving
@@ -106,6 +106,23 @@ async def test_a_reader_that_stalls_gets_everything_when_it_reads_on(protocol: s
         expected = [f"{number} {filling}" for number in range(400)]
         assert quick.events == expected
         assert await stalled.read(400) == expected
+
+
+async def test_a_send_that_was_slow_to_leave_is_finished_although_nothing_follows(
+    protocol: str, sent_now: list[bool]
+) -> None:
+    """A client that has read all of it would be given up for what it has."""
+    endpoint = news(ping_interval=None)
+    published = 0
+    async with serving(endpoint, protocol) as port, Reader(port, receive_buffer=4096) as reader:
+        while all(sent_now):
+            await endpoint.broker.publish("news", "x" * 100_000)
+            await asyncio.sleep(0)
+            published += 1
+        await reader.read(published)
+        async with asyncio.timeout(10):
+            while open_streams()[0].lag:
+                await asyncio.sleep(0.001)
 
 
 async def test_a_reader_that_stalls_for_good_ends_by_send_timeout(protocol: str, sent_now: list[bool]) -> None:

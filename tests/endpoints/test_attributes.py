@@ -137,6 +137,20 @@ def test_a_mixin_is_looked_at_as_well() -> None:
     type("Right", (Helper, SSEEndpoint), {"authorize": Guard.authorize})
 
 
+def test_a_mixin_behind_the_endpoint_is_told_of_its_subclasses() -> None:
+    """With the keywords of the class, as Python does it."""
+    told: dict[str, str] = {}
+
+    class Named:
+        def __init_subclass__(cls, *, title: str, **kwargs: Any) -> None:
+            super().__init_subclass__(**kwargs)
+            told[cls.__name__] = title
+
+    class News(SSEEndpoint, Named, title="The news"): ...
+
+    assert told == {News.__name__: "The news"}
+
+
 def test_an_abstract_base_may_leave_its_events_to_others() -> None:
     """Written as people write them, without a ``yield``."""
 
@@ -234,6 +248,28 @@ def test_a_hook_that_cannot_be_called_is_refused() -> None:
     with pytest.raises(ConfigurationError, match=r"Wrong\.events must take \(self, request\)"):
         type("Wrong", (SSEEndpoint,), {"events": lambda self: None})
     type("Right", (SSEEndpoint,), {"on_disconnect": lambda *args, **kwargs: None, "events": lambda self, _, x=1: None})
+
+
+@pytest.mark.anyio
+async def test_a_hook_may_be_any_callable() -> None:
+    """Such as a class method, or a function of the module, whose parameters are its own."""
+
+    def ping(request: Request) -> ServerSentEvent:
+        return ServerSentEvent(comment="from outside")
+
+    class Outside(Noting):
+        ping_interval = 10.0
+        ping_message = staticmethod(ping)
+
+        @classmethod
+        async def on_connect(cls, request: Request) -> None:
+            cls.notes.append("the class's")
+
+    async with serve(Outside) as client, client.stream("/") as stream:
+        await stream.expect("first")
+        assert (await stream.next_comment()).text == "open"
+        assert (await stream.next_comment()).text == "from outside"
+    assert Outside.notes[0] == "the class's"
 
 
 @pytest.mark.anyio

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextvars import ContextVar
+from functools import wraps
 from typing import Any, ClassVar
 
 import anyio
@@ -13,6 +14,7 @@ import anyio.to_thread
 import pytest
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -168,8 +170,9 @@ async def test_plain_hooks_that_end_a_stream_have_threads_though_all_others_are_
             tasks.start_soon(run_in_threadpool, release.wait)
         await anyio.wait_all_tasks_blocked()
         try:
-            async with serve(Sync) as client, client.stream("/") as stream:
-                await stream.expect("first", "told")
+            with anyio.fail_after(PATIENCE):
+                async with serve(Sync) as client, client.stream("/") as stream:
+                    await stream.expect("first", "told")
         finally:
             release.set()
     assert Sync.notes == ["connected", CloseReason.ERROR]
@@ -193,6 +196,24 @@ async def test_a_sync_generator_is_a_stream() -> None:
     async with serve(Sync) as client, client.stream("/") as stream:
         await stream.expect("1", "2", "more")
     assert Sync.notes == ["connected", "cleaned up", CloseReason.CLIENT_GONE]
+
+
+async def test_a_coroutine_that_a_plain_generator_yields_is_told() -> None:
+    """With the remedy, on each event loop."""
+
+    async def forgotten() -> None: ...
+
+    class Forgetful(SSEEndpoint):
+        def events(self, request: Request) -> Iterator[Any]:
+            yield "first"
+            yield forgotten()
+
+    with capture_logs() as logs:
+        async with serve(Forgetful) as client, client.stream("/") as stream:
+            await stream.expect("first")
+            assert (await stream.next_event()).event == "stream-error"
+    (failure,) = logs.named("stream.failed")
+    assert "it has to be awaited first" in failure["error"]
 
 
 class Blocking(Noting):
@@ -265,6 +286,30 @@ async def test_a_generator_that_blocks_for_long_does_not_hold_its_streams_end(wh
             endpoint.goes_on.set()
 
 
+async def test_an_authorize_that_blocks_for_long_does_not_hold_its_streams_end() -> None:
+    """Whoever cannot be asked is not let in, and its thread is left behind."""
+    goes_on = threading.Event()
+
+    class Asking(Noting):
+        pause = 0.0
+        authorize_interval = 0.05
+        asked = 0
+
+        def authorize(self, request: Request) -> None:
+            type(self).asked += 1
+            if self.asked > 1:
+                goes_on.wait(30)
+
+    async with serve(Asking) as client, client.stream("/") as stream:
+        try:
+            await stream.expect("first")
+            with anyio.fail_after(PATIENCE):
+                await stream.closed()
+            assert Asking.notes == ["connected", "cleaned up", CloseReason.ERROR]
+        finally:
+            goes_on.set()
+
+
 async def test_a_snapshot_may_be_a_plain_function() -> None:
     """It runs in a worker thread like any other hook, and what it returns becomes the endpoint's events."""
     threads = []
@@ -288,6 +333,31 @@ async def test_a_snapshot_may_be_a_plain_function() -> None:
         await stream.expect("('A', 1)")
     assert len(threads) == 1
     assert threads[0] is not threading.main_thread()
+
+
+async def test_a_hook_may_be_a_plain_function_around_a_coroutine_function() -> None:
+    """A decorator as people write them; its coroutine runs in the event loop."""
+    threads = []
+
+    def checked(function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        def call(*args: Any) -> Any:
+            return function(*args)
+
+        return call
+
+    class Guarded(Noting):
+        @checked
+        async def authorize(self, request: Request) -> None:
+            threads.append(threading.current_thread())
+            if "token" not in request.query_params:
+                raise HTTPException(403)
+
+    async with serve(Guarded) as client:
+        assert (await client.request("GET", "/")).status_code == 403
+        async with client.stream("/?token=x") as stream:
+            await stream.expect("first")
+    assert threads == [threading.current_thread()] * 2
 
 
 class Blocked(SSEEndpoint):
@@ -418,6 +488,39 @@ async def test_what_a_step_raises_that_was_left_is_reported(monkeypatch: pytest.
                 await until(entered.is_set)
     assert left == [True]
     assert [entry["error"] for entry in logs.named("stream.failed")] == ["ValueError('too late')"]
+
+
+async def test_what_the_closing_behind_a_step_raises_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its thread closes the generator when nobody waits for the step any more."""
+    follow, left = ThreadCall.follow, []
+    released, entered = threading.Event(), threading.Event()
+
+    def followed(call: ThreadCall, function: Callable[[BaseException | None], None]) -> bool:
+        left.append(follow(call, function))
+        released.set()
+        return left[-1]
+
+    monkeypatch.setattr(ThreadCall, "follow", followed)
+
+    class Careless(SSEEndpoint):
+        cleanup_timeout = 20.0
+
+        def events(self, request: Request) -> Iterator[Any]:
+            yield "first"
+            try:
+                entered.set()
+                released.wait(30)
+                yield "second"
+            finally:
+                raise ValueError("not closed")
+
+    with capture_logs() as logs:
+        async with serve(Careless) as client:
+            async with client.stream("/") as stream:
+                await stream.expect("first")
+                await until(entered.is_set)
+    assert left == [True]
+    assert [entry["error"] for entry in logs.named("stream.failed")] == ["ValueError('not closed')"]
 
 
 async def test_a_plain_generator_has_one_context() -> None:

@@ -24,7 +24,7 @@ from starlette_sse import (
 )
 from starlette_sse.broker.names import OwnName
 from starlette_sse.observers import Observer
-from starlette_sse.presence import CHANNEL, count_together
+from starlette_sse.presence import CHANNEL, Presence, count_together
 from tests.broker.redis_server import RedisServer
 from tests.broker.redis_server import running as redis_running
 from tests.limits.visits import Visit
@@ -154,6 +154,71 @@ async def test_a_process_that_stops_is_not_waited_for() -> None:
             assert await here.come(two) == 200
 
 
+async def test_a_process_that_is_cancelled_frees_what_it_held_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its last word does not depend on how it is stopped."""
+    publish = Broker.publish
+
+    async def over_a_network(*args: Any) -> str:
+        await checkpoint()
+        return await publish(*args)
+
+    monkeypatch.setattr(Broker, "publish", over_a_network)
+    one, two = process(total=1), process(total=1)
+    async with Broker(observers=()) as broker, count_together(broker, two, interval=100.0):
+        async with crowd() as there, crowd() as here:
+            with anyio.CancelScope() as scope:
+                async with count_together(broker, one, interval=100.0):
+                    assert await there.come(one) == 200
+                    assert await here.come(two) == 503
+                    scope.cancel()
+                    await anyio.sleep(1)
+            assert await here.come(two) == 200
+
+
+async def test_a_process_that_has_stopped_counts_by_itself() -> None:
+    """What the others have told is not true for long."""
+    one, two = process(total=1), process(total=1)
+    async with Broker(observers=()) as broker, count_together(broker, one, interval=100.0):
+        async with crowd() as there, crowd() as here:
+            async with count_together(broker, two, interval=100.0):
+                assert await there.come(one) == 200
+                assert await here.come(two) == 503
+            assert await here.come(two) == 200
+
+
+async def test_a_process_is_waited_for_by_its_own_interval() -> None:
+    """Those of one app may be set otherwise, such as during its update."""
+    one, two = process(total=1), process(total=1)
+    async with Broker(observers=()) as broker:
+        async with count_together(broker, one, interval=100.0), count_together(broker, two, interval=1.0):
+            async with crowd() as there, crowd() as here:
+                assert await there.come(one) == 200
+                await anyio.sleep(50)
+                assert await here.come(two) == 503
+
+
+async def test_a_broker_that_is_closed_first_is_no_failure() -> None:
+    """Nobody is left to be told."""
+    broker = Broker(observers=())
+    async with broker, count_together(broker, process(total=1)):
+        await broker.close()
+
+
+async def test_processes_that_are_gone_leave_nothing() -> None:
+    """Each start of one has another name."""
+    own = process(total=1)
+    async with Broker(observers=()) as broker, count_together(broker, own, interval=INTERVAL):
+        channel = channel_of(own)
+        for number in range(100):
+            word = {"process": str(number), "interval": 1.0, "total": 0, "clients": {}}
+            await broker.publish(channel, {"event": "count", "data": word})
+            await anyio.sleep(1)
+        limit = own._sse_configuration.limit
+        assert limit is not None
+        assert isinstance(limit.elsewhere, Presence)
+        assert len(limit.elsewhere._others) <= 4
+
+
 async def test_without_the_broker_each_process_counts_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clients are let in and refused as if there were no other process; when it is back they count together."""
     one, two = process(total=2), process(total=2)
@@ -187,29 +252,61 @@ async def test_too_many_clients_for_one_event_are_told_as_a_number() -> None:
                     visit.left.set()
 
 
-@pytest.mark.parametrize(("clients", "most"), [(10, 31), (5000, 7)])
-async def test_the_more_clients_there_are_the_rarer_they_are_told_of(clients: int, most: int) -> None:
-    """One that comes and goes must not cost the process a word about all the others each time."""
+class Words(Observer):
+    """Counts what the processes tell."""
 
-    class Words(Observer):
-        count = 0
+    count = 0
 
-        def published(self, channel: str, event_id: str, size: int) -> None:
-            self.count += 1
+    def published(self, channel: str, event_id: str, size: int) -> None:
+        self.count += 1
 
-    words, endpoint = Words(), process(per_client=5)
-    limit = endpoint._sse_configuration.limit
+
+@asynccontextmanager
+async def telling(endpoint: type[SSEEndpoint], clients: int, interval: float = INTERVAL) -> AsyncIterator[Words]:
+    """Let a process tell of that many clients, and count its words from then on."""
+    words, limit = Words(), endpoint._sse_configuration.limit
     assert limit is not None
-    async with Broker(observers=(words,)) as broker, count_together(broker, endpoint):
+    async with Broker(observers=(words,)) as broker, count_together(broker, endpoint, interval=interval):
         for number in range(clients):
             limit.take(str(number))
         await anyio.sleep(1.0)
         words.count = 0
-        for _ in range(300):
-            limit.take("restless")
-            await anyio.sleep(0.01)
-            limit.give_back("restless")
-        assert 1 <= words.count <= most
+        yield words
+
+
+async def restless(endpoint: type[SSEEndpoint]) -> None:
+    """Come and go for three seconds."""
+    limit = endpoint._sse_configuration.limit
+    assert limit is not None
+    for _ in range(300):
+        limit.take("restless")
+        await anyio.sleep(0.01)
+        limit.give_back("restless")
+
+
+@pytest.mark.parametrize(("clients", "least", "most"), [(10, 29, 31), (5000, 5, 7)])
+async def test_the_more_clients_there_are_the_rarer_they_are_told_of(clients: int, least: int, most: int) -> None:
+    """One that comes and goes must not cost the process a word about all the others each time."""
+    endpoint = process(per_client=5)
+    async with telling(endpoint, clients) as words:
+        await restless(endpoint)
+        assert least <= words.count <= most
+
+
+async def test_clients_that_are_not_told_of_make_no_word_rarer() -> None:
+    """Where only all streams together are limited, a word is one number."""
+    endpoint = process(total=6000)
+    async with telling(endpoint, 5000) as words:
+        await restless(endpoint)
+        assert 29 <= words.count <= 31
+
+
+async def test_however_many_clients_there_are_a_process_is_heard_of_in_each_interval() -> None:
+    """Else the others would take it for dead, and let in what it has no place for."""
+    endpoint = process(per_client=5)
+    async with telling(endpoint, 5000, interval=0.1) as words:
+        await restless(endpoint)
+        assert words.count >= 29
 
 
 async def test_what_else_the_broker_tells_counts_nothing() -> None:
@@ -243,6 +340,7 @@ async def test_what_cannot_be_counted_together_is_refused() -> None:
     cases: list[tuple[Callable[[], Any], str]] = [
         (lambda: count_together(broker, process()), "News has no limit"),
         (lambda: count_together(broker, process(total=1), interval=0), "interval must be"),
+        (lambda: together(broker, process(total=1), interval=None), "interval must be"),
         (lambda: together(broker, EventSourceResponse), r"subclasses of SSEEndpoint, not <.*Response'>"),
         (lambda: together(broker, "News"), "subclasses of SSEEndpoint, not 'News'"),
         (lambda: together(process(total=1)), r"broker must be a Broker, not <.*News'>"),

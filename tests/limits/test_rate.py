@@ -125,6 +125,19 @@ def test_a_flood_of_addresses_cannot_fill_the_memory(monkeypatch: pytest.MonkeyP
     assert tried.take("850") == 1
 
 
+def test_a_client_that_keeps_coming_is_not_the_one_that_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However early it came first: else it would have its burst again and again."""
+    monkeypatch.setattr(limits, "MOST_CLIENTS", 100)
+    tried = Tried(0.001, 2)
+    assert tried.take("busy") == 1
+    for number in range(60):
+        tried.take(str(number))
+    assert tried.take("busy") == 1
+    for number in range(60, 120):
+        tried.take(str(number))
+    assert tried.take("busy") == 0
+
+
 def test_a_stream_that_is_refused_for_another_reason_takes_no_token() -> None:
     """A client that finds the process full is let in at once when there is a place."""
     limit = StreamLimit(1, None, ConnectRate(0.001, 1))

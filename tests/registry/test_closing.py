@@ -19,6 +19,7 @@ from starlette_sse import (
     BrokerUnavailableError,
     CloseReason,
     ConfigurationError,
+    EventSourceResponse,
     ServerSentEvent,
     SSEEndpoint,
 )
@@ -27,6 +28,7 @@ from starlette_sse.broker.memory import MemoryBackend
 from starlette_sse.closing import CHANNEL, close_everywhere, follow_closes
 from tests.broker.redis_server import running as redis_running
 from tests.limits.visits import Visit
+from tests.responses.exchanges import Exchange
 from tests.servers.client import EventStream
 from tests.servers.processes import ROOT, running
 
@@ -129,6 +131,25 @@ async def test_what_is_no_broker_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="broker must be a Broker, not 'memory://'"):
         async with follow_closes(url):
             pass
+
+
+async def test_an_order_for_a_class_leaves_the_streams_of_responses_alone() -> None:
+    """They are of none; and the next order is followed as well."""
+
+    async def idle() -> AsyncIterator[str]:
+        await anyio.sleep_forever()
+        yield ""
+
+    exchange = Exchange(leaves_after=100)
+    async with Broker(observers=()) as broker, follow_closes(broker), anyio.create_task_group() as tasks:
+        tasks.start_soon(exchange.run, EventSourceResponse(idle(), ping=0))
+        await anyio.sleep(1)
+        await close_everywhere(broker, endpoint=SSEEndpoint)
+        await anyio.sleep(1)
+        assert not exchange.complete
+        await close_everywhere(broker)
+        await anyio.sleep(1)
+        assert exchange.complete
 
 
 async def test_what_else_the_broker_tells_closes_nothing() -> None:
@@ -268,7 +289,6 @@ async def test_a_backend_that_is_away_does_not_hold_up_the_start() -> None:
     assert [round(at - start, 3) for at in began] == [0.0, 5.0, 10.0]
 
 
-@pytest.mark.anyio
 async def test_a_broker_that_was_closed_is_not_followed() -> None:
     """As one of a module is that an earlier lifespan has ended: told at once, and not waited for."""
     broker = Broker(observers=())

@@ -489,6 +489,16 @@ async def test_setting_active_to_false_ends_the_stream() -> None:
     assert content.notes == ["closed"]
 
 
+async def test_setting_active_to_true_changes_nothing() -> None:
+    """Neither before the stream nor while it is open."""
+    response = EventSourceResponse(Content("x")())
+    response.active = True
+    async with client_of(response) as client, client.stream("/") as stream:
+        await stream.expect("x")
+        response.active = True
+        assert response.active
+
+
 async def test_a_response_answers_one_request() -> None:
     """Its content is used up: a second client is told nothing at all rather than half a stream."""
     response = EventSourceResponse(["x"], ping=0)

@@ -116,6 +116,22 @@ async def test_a_ping_waits_while_data_is_sent() -> None:
     assert len(exchange.times(b"number")) == 9
 
 
+async def test_a_ping_that_waits_when_the_stream_is_ended_is_not_sent() -> None:
+    """And holds up the end no longer than the data that it waits for."""
+    response = EventSourceResponse(every(100), ping=2)
+
+    async def end() -> None:
+        await anyio.sleep(3)
+        response.active = False
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(end)
+        exchange = await answer(response, takes=lambda message: 4 if b"number" in message.get("body", b"") else 0)
+    assert exchange.times(PING) == []
+    assert exchange.complete
+    assert exchange.took == 4
+
+
 async def test_data_waits_while_a_ping_is_sent() -> None:
     """The other way round."""
 

@@ -350,6 +350,44 @@ async def test_a_connection_that_is_closed_is_not_written_to(protocol: str) -> N
     assert cycle.transport.written == b""
 
 
+def slow_cycle(protocol: str) -> Any:
+    """Return an exchange whose client does not keep up until it is let."""
+    cycle, reads_on = asked(protocol, b"GET / HTTP/1.1"), asyncio.Event()
+    cycle.flow = SimpleNamespace(write_paused=False, drain=reads_on.wait, reads_on=reads_on)
+    return cycle
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_frame_that_a_callback_has_begun_leaves_before_the_next(protocol: str) -> None:
+    """Whoever wants to write finishes it."""
+    cycle = slow_cycle(protocol)
+    writer = FrameWriter(current_event_loop(), cycle.send, lambda error: None)
+    await writer.open({"type": "http.response.start", "status": 200, "headers": []}, b"")
+    cycle.flow.write_paused, cycle.transport.written = True, b""
+    assert not writer.send_now(b": a\r\n\r\n")
+    asyncio.get_running_loop().call_soon(cycle.flow.reads_on.set)
+    async with asyncio.timeout(10):
+        await writer.take_turn()
+    assert cycle.transport.written == chunk(b": a\r\n\r\n")
+    await writer.write(b": b\r\n\r\n")
+    assert cycle.transport.written == chunk(b": a\r\n\r\n") + chunk(b": b\r\n\r\n")
+    assert writer.sending_since is None
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_frame_that_was_abandoned_never_leaves(protocol: str) -> None:
+    """Though its client reads on."""
+    cycle = slow_cycle(protocol)
+    writer = FrameWriter(current_event_loop(), cycle.send, lambda error: None)
+    await writer.open({"type": "http.response.start", "status": 200, "headers": []}, b"")
+    cycle.flow.write_paused, cycle.transport.written = True, b""
+    assert not writer.send_now(b": a\r\n\r\n")
+    writer.abandon()
+    cycle.flow.reads_on.set()
+    await writer.finish()
+    assert cycle.transport.written == b""
+
+
 def test_httptools_does_without_h11(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody may have imported it."""
     only_writes_chunks.cache_clear()

@@ -46,6 +46,23 @@ async def test_a_client_that_disconnects_is_gone() -> None:
     assert Endless.notes == [*ALL_STEPS, CloseReason.CLIENT_GONE]
 
 
+async def test_a_receive_that_fails_means_that_the_client_is_gone() -> None:
+    """Some servers and middlewares raise there what others tell by a message."""
+
+    class Endless(Noting): ...
+
+    async def receive() -> Any:
+        await anyio.sleep(5)
+        raise OSError("connection lost")
+
+    async def send(message: Any) -> None: ...
+
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+    with anyio.fail_after(3600):
+        await Endless(scope, receive, send)
+    assert Endless.notes == [*ALL_STEPS, CloseReason.CLIENT_GONE]
+
+
 class Failures(Observer):
     """Notes what went wrong, and where."""
 
@@ -223,6 +240,39 @@ async def test_a_request_that_the_server_cancels_is_cancelled() -> None:
     assert went_on == [True]
 
 
+async def test_a_request_that_is_cancelled_during_its_last_frame_cleans_up_too() -> None:
+    """The last frame is not waited for any more, and the cancellation goes on its way after the cleanup."""
+
+    class Brief(Noting):
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            yield "first"
+
+    went_on = []
+    stuck = anyio.Event()
+
+    async def send(message: Any) -> None:
+        if message.get("more_body") is False:
+            stuck.set()
+            await anyio.sleep_forever()
+
+    async def serve() -> None:
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+        try:
+            await Brief(scope, anyio.sleep_forever, send)  # type: ignore[arg-type]
+        except anyio.get_cancelled_exc_class():
+            went_on.append(True)
+            raise
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(serve)
+        await stuck.wait()
+        start = anyio.current_time()
+        tasks.cancel_scope.cancel()
+    assert anyio.current_time() - start == pytest.approx(Brief.pause)
+    assert Brief.notes == ["connected", CloseReason.FINISHED]
+    assert went_on == [True]
+
+
 async def test_on_disconnect_runs_for_a_generator_that_never_started() -> None:
     """A client that is gone before the first step still ends exactly once."""
 
@@ -270,20 +320,27 @@ async def test_a_second_reason_changes_nothing() -> None:
     "error", [ConnectionResetError, RuntimeError, anyio.BrokenResourceError, anyio.ClosedResourceError]
 )
 async def test_a_client_that_is_gone_at_any_send_is_no_failure(error: type[Exception], sends: int) -> None:
-    """Whatever the server raises from ``send`` then, at the response's start too."""
+    """Whatever the server raises from ``send`` then, at the response's start too; nothing is sent behind it."""
 
     class Endless(Noting):
         observers = SSEEndpoint.observers
+        ping_interval = None
+
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            await anyio.sleep(1)
+            yield "first"
+            await anyio.sleep_forever()
 
     sent: list[Any] = []
 
     async def send(message: Any) -> None:
-        if len(sent) == sends:
-            raise error
         sent.append(message)
+        if len(sent) == sends + 1:
+            raise error
 
     scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
-    with capture_logs() as logs:
+    with capture_logs() as logs, anyio.fail_after(3600):
         await Endless(scope, anyio.sleep_forever, send)  # type: ignore[arg-type]
     assert Endless.notes[-1] is CloseReason.CLIENT_GONE
+    assert len(sent) == sends + 1
     assert logs.named("stream.failed") == []

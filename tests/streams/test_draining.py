@@ -164,6 +164,116 @@ async def test_a_stalled_client_holds_up_a_drain_for_the_grace_only() -> None:
 
 
 @pytest.mark.anyio
+async def test_a_client_that_does_not_take_the_end_holds_up_a_drain_for_the_grace_only() -> None:
+    """Else it may take as long for the last frame as for any other; and no longer for the drain."""
+
+    class Ended(Noting):
+        pause = 0.0
+        send_timeout: float | None = 30.0
+
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            yield "first"
+            await anyio.sleep(1)
+
+    for drained_after, ends_after in ((None, 30), (2, 2 + 5), (28, 30)):
+        Ended.notes.clear()
+        async with serve(Ended) as client, client.stream("/") as stream:
+            await stream.expect("first")
+            stream.stall()
+            await anyio.sleep(1)
+            start = anyio.current_time()
+            if drained_after is not None:
+                await anyio.sleep(drained_after)
+                client.drain()
+            assert await stream.closed() is Ending.CUT
+            assert anyio.current_time() - start == pytest.approx(ends_after)
+        assert Ended.notes == ["connected", CloseReason.FINISHED]
+
+
+@pytest.mark.anyio
+async def test_a_client_that_does_not_take_the_end_of_a_stream_that_may_finish_has_the_grace_for_it() -> None:
+    """And not as long as before the drain."""
+
+    class Finishing(Noting):
+        pause = 0.0
+        drain_policy = "finish"
+        drain_grace = 5.0
+        send_timeout: float | None = 30.0
+
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            yield "first"
+            await anyio.sleep(3)
+
+    async with serve(Finishing) as client, client.stream("/") as stream:
+        await stream.expect("first")
+        stream.stall()
+        start = anyio.current_time()
+        client.drain()
+        assert await stream.closed() is Ending.CUT
+        assert anyio.current_time() - start == pytest.approx(3 + 5)
+    assert Finishing.notes == ["connected", CloseReason.FINISHED]
+
+
+@pytest.mark.anyio
+async def test_a_stream_that_is_cancelled_in_a_drain_waits_for_the_others() -> None:
+    """A server that shuts down by cancelling may drop all other requests when the first one has left."""
+    domain = Domain()
+    left: list[float] = []
+
+    class Quick(Noting):
+        pause = 1.0
+
+    class Slow(Noting):
+        pause = 8.0
+
+    async def serve_one(kind: type[Noting], scope: anyio.CancelScope) -> None:
+        visit = Visit(kind)
+        visit.scope["state"] = {STATE_KEY: domain}
+        with scope:
+            await visit.run()
+        left.append(anyio.current_time() - start)
+
+    cancelled = [anyio.CancelScope(), anyio.CancelScope()]
+    async with anyio.create_task_group() as tasks:
+        start = anyio.current_time()
+        for scope in cancelled:
+            tasks.start_soon(serve_one, Quick, scope)
+        tasks.start_soon(serve_one, Slow, anyio.CancelScope())
+        await anyio.sleep(10)
+        domain.drain()
+        await anyio.sleep(0.5)
+        # In the middle of their cleanup.
+        for scope in cancelled:
+            scope.cancel()
+    assert left == [pytest.approx(10 + 2 * 8)] * 3
+    assert all(scope.cancelled_caught for scope in cancelled)
+
+
+@pytest.mark.anyio
+async def test_a_stream_that_is_about_to_open_when_the_drain_begins_says_farewell() -> None:
+    """It was let in before, and is not left out."""
+    state = {STATE_KEY: Domain()}
+
+    class Slow(Noting):
+        pause = 0.0
+
+        async def on_connect(self, request: Request) -> None:
+            await anyio.sleep(10)
+
+    visit = Visit(Slow)
+    visit.scope["state"] = state
+    with anyio.fail_after(3600):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(visit.run)
+            await anyio.sleep(5)
+            state[STATE_KEY].drain()
+    assert visit.status == 200
+    assert b": draining" in visit.body
+    assert Slow.notes == ["cleaned up", CloseReason.DRAINING]
+    assert not len(state[STATE_KEY])
+
+
+@pytest.mark.anyio
 async def test_a_stream_that_comes_while_draining_is_refused() -> None:
     """A browser is told to come back, any other client gets 503."""
 
@@ -225,14 +335,59 @@ async def test_the_end_of_the_lifespan_does_not_wait_for_ever() -> None:
 
 
 @pytest.mark.anyio
-async def test_the_end_of_the_lifespan_drains_streams_that_do_not_know_it() -> None:
-    """A mounted app may have a state of its own."""
-    Endless.notes.clear()
+async def test_the_end_of_the_lifespan_waits_for_the_stream_that_takes_longest() -> None:
+    """Each is given what its own limits allow."""
+
+    class Quick(Endless):
+        cleanup_timeout = 1.0
+
+    class Slow(Endless):
+        cleanup_timeout = 100.0
+        pause = 50.0
+
+    visits = [Visit(Quick), Visit(Slow)]
     async with anyio.create_task_group() as tasks:
-        async with starlette_sse.lifespan():
-            tasks.start_soon(open_stream, {})
-            await noted("connected")
-        assert Endless.notes[-1] is CloseReason.DRAINING
+        async with starlette_sse.lifespan() as state:
+            for visit in visits:
+                visit.scope["state"] = state
+                tasks.start_soon(visit.run)
+            await anyio.sleep(1)
+        assert Slow.notes == ["connected", "cleaned up", CloseReason.DRAINING]
+
+
+@pytest.mark.anyio
+async def test_the_end_of_a_lifespan_that_is_cancelled_waits_for_cleanup_too() -> None:
+    """Some servers stop an app that way."""
+
+    class Slow(Noting):
+        pause = 3.0
+
+    visit = Visit(Slow)
+    async with anyio.create_task_group() as tasks:
+        with anyio.CancelScope() as scope:
+            async with starlette_sse.lifespan() as state:
+                visit.scope["state"] = state
+                tasks.start_soon(visit.run)
+                await anyio.sleep(1)
+                scope.cancel()
+                await anyio.sleep(1)
+        assert Slow.notes == ["connected", "cleaned up", CloseReason.DRAINING]
+
+
+@pytest.mark.anyio
+async def test_the_end_of_the_lifespan_drains_streams_that_do_not_know_it() -> None:
+    """A mounted app may have a state of its own; and one lifespan may follow on another."""
+
+    class Mounted(Noting):
+        pause = 3.0
+
+    for _ in range(2):
+        Mounted.notes.clear()
+        async with anyio.create_task_group() as tasks:
+            async with starlette_sse.lifespan():
+                tasks.start_soon(Visit(Mounted).run)
+                await anyio.sleep(1)
+            assert Mounted.notes == ["connected", "cleaned up", CloseReason.DRAINING]
 
 
 @pytest.mark.anyio
@@ -269,12 +424,50 @@ async def test_a_second_servers_handler_is_chained_as_well(server_handler: list[
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("handler", [signal.SIG_DFL, signal.SIG_IGN])
-async def test_a_handler_that_is_not_pythons_is_left_alone(handler: Any, server_handler: list[int]) -> None:
+async def test_a_stream_that_ends_leaves_the_handler_to_others(server_handler: list[int]) -> None:
+    """A lifespan needs it for as long as it lasts, whoever comes and goes beside it."""
+
+    class Other(Noting):
+        pause = 0.0
+
+    Endless.notes.clear()
+    async with anyio.create_task_group() as tasks, starlette_sse.lifespan() as state:
+        tasks.start_soon(open_stream, {"state": state})
+        await noted("connected")
+        # Such as that of a mounted app, which the lifespan does not reach.
+        visit = Visit(Other)
+        visit.left.set()
+        await visit.run()
+        signal.raise_signal(signal.SIGTERM)
+        await noted(CloseReason.DRAINING)
+    assert server_handler == [signal.SIGTERM]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("handler", [signal.SIG_DFL, signal.SIG_IGN, signal.default_int_handler])
+async def test_a_handler_that_is_not_a_servers_is_left_alone(handler: Any, server_handler: list[int]) -> None:
     """Over the default one, SIGTERM would no longer kill."""
     signal.signal(signal.SIGTERM, handler)
     async with starlette_sse.lifespan():
         assert signal.getsignal(signal.SIGTERM) is handler
+
+
+@pytest.mark.anyio
+async def test_a_loop_that_has_ended_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server in a thread may have gone with its loop, and its streams are still known when the signal comes."""
+    Endless.notes.clear()
+
+    def ended(self: object, callback: object) -> None:
+        raise RuntimeError("the event loop has ended")
+
+    async with anyio.create_task_group() as tasks, starlette_sse.lifespan() as state:
+        tasks.start_soon(open_stream, {"state": state})
+        await noted("connected")
+        with monkeypatch.context() as patch:
+            patch.setattr(type(current_event_loop()), "call_soon_threadsafe", ended)
+            starlette_sse.drain()
+        await anyio.sleep(1)
+        assert Endless.notes == ["connected"]
 
 
 @pytest.mark.anyio

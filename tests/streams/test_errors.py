@@ -69,6 +69,20 @@ async def test_an_exception_is_redacted() -> None:
     assert "ValueError" not in text
 
 
+async def test_an_exception_is_redacted_where_no_app_says_otherwise() -> None:
+    """An endpoint may be mounted below something that is no Starlette app."""
+    body = b""
+
+    async def send(message: Any) -> None:
+        nonlocal body
+        body += message.get("body", b"")
+
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+    await failing(ValueError("/etc/secret"))(scope, anyio.sleep_forever, send)  # type: ignore[arg-type]
+    assert b"event: stream-error" in body
+    assert b"secret" not in body
+
+
 async def test_an_exception_is_shown_in_debug() -> None:
     """A developer sees what it was."""
     problem, _ = await problem_of(failing(ValueError("a detail")), debug=True)
@@ -261,7 +275,11 @@ async def test_an_exception_in_client_key_is_an_error_before_the_response() -> N
 async def test_an_interrupt_leaves_the_stream_bare() -> None:
     """KeyboardInterrupt is no error to be told to a client."""
 
+    witness = Witness()
+
     class Interrupted(Noting):
+        observers = (witness,)
+
         async def events(self, request: Request) -> AsyncIterator[Any]:
             yield "first"
             raise KeyboardInterrupt
@@ -272,6 +290,7 @@ async def test_an_interrupt_leaves_the_stream_bare() -> None:
     with pytest.raises(KeyboardInterrupt):
         await Interrupted(scope, anyio.sleep_forever, send)  # type: ignore[arg-type]
     assert Interrupted.notes == ["connected", CloseReason.CANCELLED]
+    assert (witness.failures, witness.closed_with) == ([], [CloseReason.CANCELLED])
 
 
 # Before Starlette 1.8 this middleware leaves a generator of its own to the collector, of which trio complains.

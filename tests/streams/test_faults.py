@@ -17,7 +17,16 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from starlette_sse import Broker, ChannelEndpoint, CloseReason, SSEEndpoint, Subscription
+from starlette_sse import (
+    Broker,
+    ChannelEndpoint,
+    CloseReason,
+    EventSourceResponse,
+    SSEEndpoint,
+    Subscription,
+    drain,
+    open_streams,
+)
 from starlette_sse.observers import Observer, StreamFacts
 from starlette_sse.streams import Stream
 from starlette_sse.streams.producers import Producer
@@ -69,7 +78,7 @@ def connections_of(port: int) -> list[Any]:
 
 async def until(done: Any) -> None:
     """Wait for a condition, with a deadline that only a fault meets."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(20):
         while not done():
             await asyncio.sleep(0.01)
 
@@ -211,6 +220,24 @@ async def test_a_stalled_reader_is_freed_after_its_send_timeout(middleware: list
     assert Stalled.cleaned == [True]
     gc.collect()
     assert leftovers.found() == []
+
+
+async def test_a_stalled_reader_is_freed_when_the_grace_of_a_drain_is_over() -> None:
+    """Else the connection would hold up the server's shutdown until its client reads."""
+
+    class Stalled(Endless):
+        drain_grace = 0.3
+
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            while True:
+                yield "x" * 100_000
+
+    async with serving(Stalled, "httptools") as port, Reader(port, receive_buffer=4096) as reader:
+        await until(lambda: open_streams()[0].lag > 0.1)
+        drain()
+        await until(lambda: not connections_of(port))
+        await reader.end()
+    assert Stalled.reasons == [CloseReason.DRAINING]
 
 
 class Ticking(Endless):
@@ -358,6 +385,37 @@ async def test_a_client_that_stalls_is_no_error_of_the_app(caplog: pytest.LogCap
             await until(lambda: Stalled.reasons)
             await until(lambda port=port: not connections_of(port))
     assert caplog.messages == []
+
+
+@pytest.mark.parametrize("protocol", ["h11", "httptools"])
+async def test_a_body_that_comes_while_the_stream_is_open_is_told_of(
+    protocol: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And is not taken for the client's end."""
+    told = asyncio.Event()
+
+    async def ask(request: Request) -> EventSourceResponse:
+        async def content() -> AsyncIterator[str]:
+            yield "first"
+            await told.wait()
+            yield "second"
+
+        return EventSourceResponse(content())
+
+    endpoint: Any = ask
+    async with serving(endpoint, protocol) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: test\r\nContent-Length: 4\r\n\r\n")
+        async with asyncio.timeout(20):
+            await reader.readuntil(b"first")
+            for part in (b"bo", b"dy"):
+                writer.write(part)
+            await until(lambda: caplog.messages)
+            told.set()
+            await reader.readuntil(b"second")
+        writer.close()
+    (message,) = caplog.messages
+    assert "a part of the request's body came while the stream at / was open" in message
 
 
 async def test_who_watches_a_stream_sees_its_own_context_and_no_publishers() -> None:

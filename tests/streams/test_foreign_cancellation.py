@@ -52,6 +52,30 @@ async def test_a_generator_that_it_breaks_off_has_failed() -> None:
     assert "what events waited for was cancelled" in logs.named("stream.failed")[0]["error"]
 
 
+async def test_a_generator_that_awaits_what_it_has_cancelled_has_not_failed() -> None:
+    """As many do in their ``finally``, when the stream ends where they yield."""
+
+    class Helped(Noting):
+        observers = SSEEndpoint.observers
+
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            helper = asyncio.create_task(asyncio.sleep(1000))
+            try:
+                yield "one"
+                self.close()
+                while True:
+                    yield "never waits"
+            finally:
+                helper.cancel()
+                await helper
+
+    with capture_logs() as logs:
+        async with serve(Helped) as client, client.stream("/") as stream:
+            assert await stream.closed() is Ending.FINISHED
+    assert Helped.notes[-1] is CloseReason.CLOSED
+    assert logs.named("stream.failed") == []
+
+
 async def test_a_response_that_it_breaks_off_is_cut() -> None:
     """Whoever awaits it gets the error."""
 

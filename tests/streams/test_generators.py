@@ -503,3 +503,44 @@ async def test_a_timeout_that_is_held_open_across_a_yield_passes_while_a_client_
         assert event.event == last
         assert await stream.closed() is Ending.FINISHED
     assert endpoint.notes == ["connected", reason]
+
+
+async def test_a_stream_that_waits_does_not_hold_a_delivery_that_was_broken_off() -> None:
+    """The timeout that has done it brings a traceback, which reaches into the server's ``send``."""
+
+    class Buffer:
+        """Can be watched."""
+
+    buffers: list[weakref.ref[Buffer]] = []
+    bodies, gone = [], anyio.Event()
+
+    class Moving(Noting):
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            with anyio.move_on_after(10):
+                yield "never taken"
+            yield "the rest"
+            await anyio.sleep_forever()
+
+    async def send(message: Any) -> None:
+        if b"never taken" in message.get("body", b""):
+            buffer = Buffer()
+            buffers.append(weakref.ref(buffer))
+            await anyio.sleep_forever()
+        bodies.append(message.get("body"))
+
+    async def receive() -> Any:
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def visit() -> None:
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+        await Moving(scope, receive, send)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(visit)
+        await anyio.sleep(20)
+        gc.collect()
+        held = [ref() for ref in buffers]
+        gone.set()
+    assert bodies[1:2] == [b"data: the rest\r\n\r\n"]
+    assert held == [None]

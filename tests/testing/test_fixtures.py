@@ -7,7 +7,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -87,11 +87,15 @@ def test_a_client_in_another_event_loop_is_told_at_once() -> None:
         client = await opened(SSETestClient(clock))
         return client, await client.stream("/clock")
 
+    async def within(using: Callable[[], Awaitable[object]]) -> None:
+        async with asyncio.timeout(10):
+            await using()
+
     with asyncio.Runner() as one, asyncio.Runner() as another:
         client, stream = one.run(open_both())
         for using in (client.stream("/clock").open, stream.next_event, stream.closed):
             with pytest.raises(RuntimeError, match=r"opened in another event loop, .* the same loop_scope"):
-                another.run(using())
+                another.run(within(using))
         one.run(stream.aclose())
         one.run(closed(client))
 
