@@ -313,9 +313,7 @@ async def test_what_else_the_broker_tells_counts_nothing() -> None:
     """Such as that words may have been lost."""
     own = process(total=1)
     async with Broker(observers=()) as broker, count_together(broker, own), crowd() as here:
-        await broker.publish(
-            OwnName(f"{CHANNEL}{own.__module__}.{own.__qualname__}"), {"event": "stream-reset", "data": {}}
-        )
+        await broker.publish(channel_of(own), {"event": "stream-reset", "data": {}})
         assert await here.come(own) == 200
 
 
