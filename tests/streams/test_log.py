@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import anyio
@@ -71,19 +72,26 @@ async def test_a_stream_is_logged_with_constant_names_and_facts() -> None:
     assert SECRET not in repr(logs)
 
 
-async def test_all_of_it_comes_by_one_logger(caplog: pytest.LogCaptureFixture) -> None:
-    """An app that has structlog write to Python's loggers finds the package's lines, and its own, by the name."""
-    caplog.set_level(logging.INFO)
+@contextmanager
+def by_pythons_loggers(bound: type[Any]) -> Iterator[None]:
+    """Let structlog write by Python's own logging."""
     structlog.configure(
         processors=[structlog.stdlib.render_to_log_kwargs],
         logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
+        wrapper_class=bound,
     )
     try:
-        async with serve(Logged) as client, client.stream("/") as stream:
-            await stream.closed()
+        yield
     finally:
         structlog.reset_defaults()
+
+
+async def test_all_of_it_comes_by_one_logger(caplog: pytest.LogCaptureFixture) -> None:
+    """An app that has structlog write to Python's loggers finds the package's lines, and its own, by the name."""
+    caplog.set_level(logging.INFO)
+    with by_pythons_loggers(structlog.stdlib.BoundLogger):
+        async with serve(Logged) as client, client.stream("/") as stream:
+            await stream.closed()
     names = {record.message: record.name for record in caplog.records}
     assert names == dict.fromkeys(["clock.wound", "stream.opened", "stream.closed"], "starlette_sse")
 
@@ -97,16 +105,9 @@ async def test_a_logger_whose_methods_must_be_awaited_gets_every_line(caplog: py
         async def events(self, request: Request) -> AsyncIterator[Any]:
             yield "first"
 
-    structlog.configure(
-        processors=[structlog.stdlib.render_to_log_kwargs],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.AsyncBoundLogger,
-    )
-    try:
+    with by_pythons_loggers(structlog.stdlib.AsyncBoundLogger):
         async with serve(Silent) as client, client.stream("/") as stream:
             await stream.closed()
-    finally:
-        structlog.reset_defaults()
     assert [record.message for record in caplog.records] == ["stream.opened", "stream.closed"]
 
 
