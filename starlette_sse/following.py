@@ -59,7 +59,7 @@ def check_broker(value: object) -> None:
 
 def pseudonym(client_key: str) -> str:
     """Return what processes call a client among themselves, since its key may be a secret."""
-    digest = blake2b(str(client_key).encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    digest = blake2b(client_key.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 

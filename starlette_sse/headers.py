@@ -43,7 +43,9 @@ def is_http_1(scope: Mapping[str, Any]) -> bool:
 
 def keeps_alive(scope: Mapping[str, Any]) -> bool:
     """Tell whether to say that the connection stays open; it does not if its client asks for the end, as nginx does."""
-    return is_http_1(scope) and (b"connection", b"close") not in scope["headers"]
+    return is_http_1(scope) and not any(
+        name == b"connection" and b"close" in value.lower() for name, value in scope["headers"]
+    )
 
 
 def for_protocol(scope: Mapping[str, Any], headers: RawHeaders) -> RawHeaders:

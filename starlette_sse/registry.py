@@ -59,6 +59,9 @@ class Selection:
     def __post_init__(self) -> None:
         if any(criterion is None for criterion in (self.client_key, self.connection_id)):
             raise ConfigurationError("close() was given None; leave a criterion out to close whatever it may be")
+        for name, value in (("client_key", self.client_key), ("connection_id", self.connection_id)):
+            if value is not ANY and not isinstance(value, str):
+                raise ConfigurationError(f"{name} must be text, as the endpoint tells it; not {value!r:.100}")
         if self.endpoint is not ANY and not isinstance(self.endpoint, type):
             raise ConfigurationError(f"endpoint must be an endpoint's class, not {self.endpoint!r}")
 

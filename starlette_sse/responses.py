@@ -68,7 +68,8 @@ class EventSourceResponse(Response):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        check_observers(f"{cls.__qualname__}.observers", cls.observers)
+        if not hasattr(cls.observers, "__get__"):
+            check_observers(f"{cls.__qualname__}.observers", cls.observers)
 
     def __init__(
         self,
@@ -278,7 +279,9 @@ def encoder(sep: str) -> Callable[[Any], bytes]:
     encode = frame_encoder(sep)
 
     def encode_named(item: Any) -> bytes:
-        if isinstance(item, dict) and item.get("data") is None and item.get("event") is not None:
+        # Text first: to ask whether it is a mapping costs as much as its whole event.
+        mapping = not isinstance(item, str | ServerSentEvent) and isinstance(item, Mapping)
+        if mapping and item.get("data") is None and item.get("event") is not None:
             item = {**item, "data": ""}
         return encode(item)
 

@@ -48,10 +48,7 @@ class ChannelEndpoint(SSEEndpoint):
         name = cls.__qualname__
         if cls.events is not SSEEndpoint.events:
             raise ConfigurationError(f"{name}.events would never be called; publish to the broker's channels instead")
-        if cls.max_event_bytes is not None:
-            raise ConfigurationError(
-                f"{name}.max_event_bytes would hold nothing back; the broker's max_bytes does, as events are published"
-            )
+        check_event_limit(name, cls)
         broker = getattr(cls, "broker", None)
         # A property finds it by request, such as that of the app.
         if broker is not None and not hasattr(broker, "__get__"):
@@ -94,6 +91,7 @@ class ChannelEndpoint(SSEEndpoint):
         name = type(self).__qualname__
         broker = broker_of(name, self.find_broker(request))
         check_line_end(name, self.sep)
+        check_event_limit(f"{name}()", self)
         names: Any = self.channels
         if callable(names):
             names = await call_hook(self, self._sse_configuration.sync_hooks, "channels", request)
@@ -131,6 +129,14 @@ def check_line_end(endpoint: str, sep: str) -> None:
     if sep != "\r\n":
         raise ConfigurationError(
             f"{endpoint}.sep must be CR LF, not {sep!r}: a broker encodes each event once, for all endpoints"
+        )
+
+
+def check_event_limit(name: str, owner: object) -> None:
+    """Check that nobody relies on a limit that is not there; a base that is not of channels may have one."""
+    if vars(owner).get("max_event_bytes") is not None:
+        raise ConfigurationError(
+            f"{name}.max_event_bytes would hold nothing back; the broker's max_bytes does, as events are published"
         )
 
 

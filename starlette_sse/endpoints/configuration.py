@@ -60,9 +60,7 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
 }
 
 #: What decides before there is an instance; the others may be set on that as well.
-PER_CLASS = frozenset(
-    {"methods", "max_connections", "max_connections_per_client", "connect_rate", "connect_burst", "max_body_bytes"}
-)
+PER_CLASS = frozenset({"methods", "max_connections", "max_connections_per_client", "connect_rate", "connect_burst"})
 
 
 @dataclass(frozen=True, slots=True)

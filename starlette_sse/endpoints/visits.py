@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
@@ -57,6 +58,7 @@ class Visit:
         "_configuration",
         "_endpoint",
         "_holds_place",
+        "_most",
         "_receive",
         "_request",
         "_send",
@@ -71,6 +73,7 @@ class Visit:
         self._receive, self._send = endpoint.receive, endpoint.send
         self._configuration = configuration
         self._client_key = ""
+        self._most: int | None = None
         self._holds_place = self._close_asked = False
         self._source: FrameSource | None = None
         self._stream: Stream | None = None
@@ -92,7 +95,8 @@ class Visit:
                 limit.take(self._client_key)
                 self._holds_place = True
             await self.authorize()
-            if not await read_body(request, endpoint.max_body_bytes, endpoint.send_timeout):
+            self._most = endpoint.max_body_bytes
+            if not await read_body(request, self._most, endpoint.send_timeout):
                 return checkpoint
             response = await self._connect() if self._has("on_connect") else None
             if response is None:
@@ -129,6 +133,8 @@ class Visit:
         except BaseException as exc:
             # It may succeed though who waited for it was cancelled.
             error = await call.ended()
+            if returned and inspect.iscoroutine(returned[0]):
+                returned[0].close()
             if returned == [None]:
                 await self._never_opened(exc)
             if error is not None:
@@ -168,6 +174,11 @@ class Visit:
     ) -> Answer:
         endpoint, request = self._endpoint, self._request
         try:
+            if endpoint.max_body_bytes != self._most:
+                raise ConfigurationError(
+                    f"{self._name}().max_body_bytes was set too late: the body is read before on_connect; set it in "
+                    "authorize, or on the class"
+                )
             self._configuration = configuration = self._configuration.of_instance(endpoint)
             self._source = source = await subscribe(request)
             self._stream = stream = Stream(

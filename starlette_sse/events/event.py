@@ -255,14 +255,16 @@ def frame_encoder(
 
     def encode(item: Any) -> bytes:
         if isinstance(item, ServerSentEvent):
-            # A subclass that was written for sse-starlette may have an encode() of its own.
-            return item.encode() if other is None else item.encode(other)
+            event = item
         # As as_event does, in place: many write their events so.
-        if type(item) is dict:
-            return from_mapping(item, event_class).encode(other)
-        if isinstance(item, FRAME):
+        elif type(item) is dict:
+            event = from_mapping(item, event_class)
+        elif isinstance(item, FRAME):
             return bytes(item)
-        return as_event(item, event_class).encode(other)
+        else:
+            event = as_event(item, event_class)
+        # A subclass that was written for sse-starlette may have an encode() without parameters.
+        return event.encode() if other is None else event.encode(other)
 
     return encode
 

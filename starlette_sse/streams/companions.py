@@ -17,12 +17,13 @@ class Companions:
     :param on_error: called with what one of them raised, and what that does.
     """
 
-    __slots__ = ("_loop", "_on_error", "_running", "_tasks")
+    __slots__ = ("_loop", "_on_error", "_running", "_stopped", "_tasks")
 
     def __init__(self, loop: EventLoop, tasks: Tasks, on_error: Callable[[BaseException, str], None]) -> None:
         self._loop = loop
         self._tasks = tasks
         self._on_error = on_error
+        self._stopped = False
         self._running: dict[str, Alarm | None] = {}
 
     def start(self, doing: str, companion: Callable[[], Awaitable[object]]) -> None:
@@ -39,6 +40,7 @@ class Companions:
 
     def cancel(self) -> None:
         """Cancel those that run."""
+        self._stopped = True
         for task in self._running.values():
             if task is not None:
                 task.cancel()
@@ -49,8 +51,9 @@ class Companions:
         except Exception as exc:  # noqa: BLE001 - told to on_error
             self._on_error(bare(exc) or exc, doing)
         except self._loop.cancelled as exc:
-            if self._loop.is_cancelled():
+            if self._stopped:
                 raise
-            self._on_error(foreign_cancellation(f"what {doing} waited for", exc), doing)
+            what = f"the task of {doing}" if self._loop.is_cancelled() else f"what {doing} waited for"
+            self._on_error(foreign_cancellation(what, exc), doing)
         finally:
             del self._running[doing]

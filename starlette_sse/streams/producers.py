@@ -157,6 +157,13 @@ class Producer:
                 break
             await self._end()
 
+    def never_ran(self) -> None:
+        """Take note that the task was cancelled before its first step; what was never asked for one holds nothing."""
+        self._phase, self.cancelled = Phase.DONE, True
+        self.error = foreign_cancellation("the task of events")
+        self._on_moved(self)
+        self._on_moved = forget
+
     def stop(self) -> None:
         """Pull no more: interrupt the iterator where it waits, or close it once its item is delivered."""
         if not self._stopping:
@@ -204,12 +211,16 @@ class Producer:
             self.cancelled = self._loop.is_cancelled()
             error = foreign_cancellation("the task of events" if self.cancelled else "what events waited for", error)
         if not ran_out:
-            self.error = genuine(error, self._loop.cancelled) or self.error
+            found = genuine(error, self._loop.cancelled)
+            if found is not None and self._phase is Phase.CLOSING and not isinstance(error, self._loop.cancelled):
+                self.cancelled = False
+            self.error = found or self.error
 
     async def _end(self) -> None:
         try:
             self._phase = Phase.CLOSING
-            if self.error is not None:
+            # What has cancelled it may be told by the cleanup, as a task group that is held open does.
+            if self.error is not None and not self.cancelled:
                 self._on_moved(self)
             # An iterator that ran out may hold something too, as a channel's end does.
             close = getattr(self._iterator, "aclose", None)
@@ -227,7 +238,7 @@ def forget(_: object) -> None:
     """Take the place of a callback into an object that ends: without cycles both are freed at once."""
 
 
-def foreign_cancellation(what: str, error: BaseException) -> Exception:
+def foreign_cancellation(what: str, error: BaseException | None = None) -> Exception:
     """Return what is raised for a cancellation of something that the stream needs."""
     foreign = RuntimeError(f"{what} was cancelled, and not the stream")
     foreign.__cause__ = error

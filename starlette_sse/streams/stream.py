@@ -41,6 +41,9 @@ ABRUPT = frozenset({CloseReason.CLIENT_GONE, CloseReason.SEND_TIMEOUT, CloseReas
 #: The events ended by themselves: what was sent of them may still be on its way to a slow client.
 UNHURRIED = frozenset({CloseReason.FINISHED, CloseReason.ERROR})
 
+#: An event loop runs a new task in its next turn, or the one after; one that has not begun by then never will.
+MOST_TURNS = 10
+
 #: The app lets the client read no more.
 REVOKED = frozenset({CloseReason.UNAUTHORIZED, CloseReason.CLOSED})
 
@@ -283,14 +286,20 @@ class Stream:
     # While the stream is open
 
     async def _first_step(self) -> None:
-        while self._producer is not None and not self._producer.begun:
+        producer, turns = self._producer, 0
+        if producer is None:
+            return
+        while not producer.begun and turns < MOST_TURNS:
+            turns += 1
             await self._loop.checkpoint()
+        if not producer.begun:
+            producer.never_ran()
 
     async def _open(self, start: Message, opening: bytes) -> None:
         # What the producer's first step raises before the response starts has its real status.
         if self._producer is not None:
             await self._first_step()
-        if self._reason is CloseReason.ERROR:
+        if self._reason is CloseReason.ERROR or self._cut:
             return
         self._deadlines.opening()
         await self._writer.open(start, opening)
@@ -474,7 +483,8 @@ class Stream:
             # Uvicorn hears of it in the loop's next turn, and logs the app's end before as an error.
             await steps.take("the connection's end", self._loop.checkpoint, math.inf)
         answered = not self._opened and isinstance(self._error, HTTPException)
-        if reason is CloseReason.ERROR and self._error is not None and not answered:
+        failed = reason is CloseReason.ERROR or (reason is CloseReason.CANCELLED and self._interrupted is None)
+        if failed and self._error is not None and not answered:
             self._report(self._error, self._failed_during, propagates=not self._told)
         await self._clean_up(reason, steps)
         self._interrupted = self._interrupted or steps.interrupted
@@ -484,6 +494,8 @@ class Stream:
     async def _clean_up(self, reason: CloseReason, steps: Steps) -> None:
         producer, timeout = self._producer, self._settings.cleanup_timeout
         if producer is not None:
+            if not producer.begun:
+                await steps.take("events", self._first_step, math.inf)
             if not producer.done:
                 await steps.close(producer, self._source, timeout)
             if producer.error not in (None, self._error, self._interrupted, steps.interrupted):

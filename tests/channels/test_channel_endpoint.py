@@ -295,6 +295,29 @@ def test_what_cannot_work_is_refused_at_class_creation(attributes: dict[str, Any
         news(**attributes)
 
 
+async def test_a_limit_of_events_may_be_a_shared_bases() -> None:
+    """It is for the endpoints beside; set for channels alone, on the instance too, it is a mistake."""
+
+    class Limited(SSEEndpoint):
+        max_event_bytes = 10
+
+    class Shared(Limited, ChannelEndpoint):
+        broker = Broker(observers=())
+        channels = ("news",)
+        observers = ()
+
+    class Late(Shared):
+        async def on_connect(self, request: Request) -> None:
+            self.max_event_bytes = 10
+
+    async with client_of(Shared) as client, client.stream("/") as stream:
+        await Shared.broker.publish("news", "longer than that")
+        await stream.expect("longer than that")
+    async with client_of(Late) as client:
+        with pytest.raises(ConfigurationError, match=r"Late\(\)\.max_event_bytes would hold nothing back"):
+            await client.stream("/")
+
+
 async def test_a_missing_broker_is_an_error_before_the_response() -> None:
     """``on_disconnect`` is called, as ``on_connect`` succeeded."""
     ended = []

@@ -52,9 +52,10 @@ async def test_hop_by_hop_headers_are_for_http_1_only() -> None:
         assert "connection" not in stream.response.headers
 
 
-async def test_a_connection_that_its_client_closes_is_not_said_to_stay() -> None:
+@pytest.mark.parametrize("value", ["close", "Close", "keep-alive, close"])
+async def test_a_connection_that_its_client_closes_is_not_said_to_stay(value: str) -> None:
     """Servers say that they close it, and one response must not say both."""
-    async with serve(Plain) as client, client.stream("/", headers={"Connection": "close"}) as stream:
+    async with serve(Plain) as client, client.stream("/", headers={"Connection": value}) as stream:
         assert "connection" not in stream.response.headers
 
 
@@ -458,6 +459,23 @@ async def test_a_body_that_is_too_large_is_answered_413(header: tuple[bytes, byt
     assert Small.notes == []
     async with serve(Small) as client, client.stream("/", method="POST", content=b"1234567890") as stream:
         await stream.expect("x")
+
+
+async def test_how_large_a_body_may_be_can_depend_on_who_sends_it() -> None:
+    """Who is known may send more: ``authorize`` comes before the body is read."""
+
+    class Trusting(Plain):
+        methods = ("POST",)
+        max_body_bytes = 10
+
+        async def authorize(self, request: Request) -> None:
+            if request.query_params.get("known"):
+                self.max_body_bytes = 100
+
+    async with serve(Trusting) as client:
+        assert (await client.request("POST", "/", content=b"x" * 50)).status_code == 413
+        async with client.stream("/?known=1", method="POST", content=b"x" * 50) as stream:
+            await stream.expect("x")
 
 
 async def test_a_body_that_does_not_come_holds_no_place_for_long() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextvars import ContextVar
@@ -111,6 +112,22 @@ async def test_a_plain_on_connect_whose_request_is_cancelled_by_asyncio(
         await task
     assert endpoint.notes == notes
     assert caught.value.__cause__ is (answer if isinstance(answer, Exception) else None)
+
+
+async def test_a_coroutine_of_a_plain_on_connect_whose_request_is_cancelled_is_closed() -> None:
+    """It will not be awaited, and Python would say so."""
+
+    async def wanted() -> None: ...
+
+    endpoint: Any = Connecting.to(None)
+    endpoint.answer = coroutine = wanted()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(connect, endpoint)
+        await anyio.to_thread.run_sync(endpoint.blocks.wait)
+        tasks.cancel_scope.cancel()
+        endpoint.goes_on.set()
+    assert inspect.getcoroutinestate(coroutine) == inspect.CORO_CLOSED
+    assert endpoint.notes == []
 
 
 @pytest.mark.parametrize("answer", [None, Response()], ids=["succeeds", "answers"])

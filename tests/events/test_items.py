@@ -63,6 +63,17 @@ def test_an_event_is_itself() -> None:
     assert as_frame(EVENT, "\r", JSONServerSentEvent) == EVENT.encode("\r")
 
 
+@pytest.mark.parametrize("item", ["x", {"data": "x"}, MappingProxyType({"data": "x"})], ids=str)
+def test_an_event_class_may_have_an_encode_without_parameters(item: Any) -> None:
+    """As one that was written for another library has, as long as the line end is the usual one."""
+
+    class Old(ServerSentEvent):
+        def encode(self) -> bytes:  # type: ignore[override]
+            return b"data: old\r\n\r\n"
+
+    assert as_frame(item, event_class=Old) == b"data: old\r\n\r\n"
+
+
 def test_the_event_class_makes_the_event() -> None:
     """So one class attribute of an endpoint swaps the encoder for all that it yields."""
     for item in ("x", {"data": "x"}):

@@ -61,5 +61,5 @@ async def test_a_limit_that_is_set_too_late_is_an_error(attribute: str) -> None:
         async def events(self, request: Request) -> AsyncIterator[Any]:
             yield "never"
 
-    with pytest.raises(ConfigurationError, match=rf"Late\(\)\.{attribute} was set too late.*; set it on the class"):
+    with pytest.raises(ConfigurationError, match=rf"Late\(\)\.{attribute} was set too late.*; set it .*on the class"):
         await Visit(Late).run()

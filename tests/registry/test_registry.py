@@ -312,7 +312,8 @@ async def test_a_stream_that_waits_for_its_client_can_be_closed() -> None:
 
 
 @pytest.mark.parametrize(
-    "criteria", [{"client_key": None}, {"connection_id": None}, {"endpoint": None}, {"endpoint": "News"}]
+    "criteria",
+    [{"client_key": None}, {"client_key": 7}, {"connection_id": None}, {"endpoint": None}, {"endpoint": "News"}],
 )
 async def test_a_criterion_that_cannot_be_meant_closes_nothing(criteria: dict[str, Any]) -> None:
     """A user who is not logged in has no key; that must not close everybody's streams."""

@@ -295,3 +295,14 @@ def test_what_is_no_observer_is_refused_with_the_class() -> None:
     """And not by each request."""
     with pytest.raises(ConfigurationError, match=r"Wrong\.observers must be a sequence of Observer instances"):
         type("Wrong", (EventSourceResponse,), {"observers": (1,)})
+
+
+def test_observers_may_be_a_property() -> None:
+    """Then they are known with each response."""
+
+    class Own(EventSourceResponse):
+        @property
+        def observers(self) -> list[Any]:  # type: ignore[override]
+            return []
+
+    assert Own([]).observers == []

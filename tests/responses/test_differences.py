@@ -6,7 +6,7 @@ import datetime as dt
 import decimal
 import uuid
 from collections.abc import AsyncIterator, Callable
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 import anyio
@@ -81,6 +81,7 @@ async def test_what_would_not_arrive_as_it_was_meant_is_refused(item: Any, their
 async def test_a_mapping_with_a_name_alone_has_empty_data(item: Any) -> None:
     """Libraries end their streams so, and then browsers see that too."""
     assert (await sent(sse_starlette, item)).chunks[0] == b"event: done\r\n\r\n"
+    assert (await sent(starlette_sse, MappingProxyType(item))).chunks[0] == b"event: done\r\ndata: \r\n\r\n"
     assert (await sent(starlette_sse, item)).chunks[0] == b"event: done\r\ndata: \r\n\r\n"
 
 

@@ -103,4 +103,5 @@ def haproxy_for_streams(directory: Path, upstream: int) -> Callable[[int], list[
 def haproxy_that_answers(directory: Path, upstream: int) -> Callable[[int], list[str]]:
     answer = directory / "away.http"
     answer.write_bytes(HAPROXY_AWAY.encode())
-    return haproxy(directory, upstream, answers=f"errorfile 503 {answer}")
+    answers = "\n    ".join(f"errorfile {status} {answer}" for status in (502, 503, 504))
+    return haproxy(directory, upstream, answers=answers)

@@ -117,6 +117,85 @@ async def test_a_stream_whose_task_somebody_cancels_is_cut() -> None:
             assert await stream.closed() is Ending.CUT
     assert Own.notes[-1] is CloseReason.CANCELLED
     assert [entry["reason"] for entry in logs.named("stream.closed")] == ["cancelled"]
+    assert len(logs.named("stream.failed")) == 1
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["with all others", "alone"])
+async def test_a_stream_whose_task_is_cancelled_before_it_begins(together: bool) -> None:
+    """As when the event loop ends in the turn in which it is opened: nobody waits for what will never run."""
+
+    class Own(Noting):
+        pause = 0.0
+
+    def made(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
+        task: asyncio.Task[Any] = asyncio.Task(coroutine, loop=loop, **options)
+        if coroutine.__qualname__ == "Producer.run":
+            task.cancel()
+            if together:
+                request.cancel()
+        return task
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    sent: list[Any] = []
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+    loop = asyncio.get_running_loop()
+    request = asyncio.create_task(Own(scope, anyio.sleep_forever, send).dispatch())  # type: ignore[arg-type]
+    loop.set_task_factory(made)
+    began = loop.time()
+    try:
+        with pytest.raises(asyncio.CancelledError if together else RuntimeError):
+            await request
+    finally:
+        loop.set_task_factory(None)
+    assert loop.time() == began
+    assert sent == []
+    assert Own.notes == ["connected", CloseReason.CANCELLED]
+
+
+class Holding:
+    """An iterator that holds a task group from its first step to its closing; what it runs there fails."""
+
+    def __init__(self) -> None:
+        self._group: asyncio.TaskGroup | None = None
+
+    async def _fails(self) -> None:
+        await asyncio.sleep(1)
+        raise ValueError("bad")
+
+    def __aiter__(self) -> Holding:
+        return self
+
+    async def __anext__(self) -> str:
+        if self._group is not None:
+            await anyio.sleep_forever()
+        self._group = asyncio.TaskGroup()
+        await self._group.__aenter__()
+        self._group.create_task(self._fails())
+        return "one"
+
+    async def aclose(self) -> None:
+        if self._group is not None:
+            await self._group.__aexit__(None, None, None)
+
+
+async def test_a_cancellation_by_the_iterators_own_task_group_is_its_error() -> None:
+    """Only its closing tells what has gone wrong, and that is what the client and the log are told."""
+
+    class Own(Noting):
+        observers = SSEEndpoint.observers
+
+        def events(self, request: Request) -> Any:
+            return Holding()
+
+    with capture_logs() as logs:
+        async with serve(Own) as client, client.stream("/") as stream:
+            await stream.expect("one")
+            assert (await stream.next_event()).event == "stream-error"
+            await stream.closed()
+    assert Own.notes[-1] is CloseReason.ERROR
+    assert [entry["error"] for entry in logs.named("stream.failed")] == ["ValueError('bad')"]
 
 
 async def test_a_stream_whose_event_loop_ends_is_cancelled() -> None:
@@ -168,6 +247,31 @@ async def test_an_authorization_that_it_breaks_off_ends_the_stream() -> None:
             if self.asked > 1:
                 await wait_in_vain()
                 raise HTTPException(401)
+
+    async with serve(Guarded) as client, client.stream("/") as stream:
+        await stream.expect("first")
+        assert (await stream.next_event()).event == "stream-error"
+    assert CloseReason.ERROR in Guarded.notes
+
+
+@pytest.mark.parametrize("by", ["itself", "another"])
+async def test_an_authorization_whose_task_is_cancelled_ends_the_stream(by: str) -> None:
+    """It has given no answer, and nobody may be let in by that."""
+
+    class Guarded(Noting):
+        authorize_interval = 5.0
+        asked = 0
+
+        async def authorize(self, request: Request) -> None:
+            self.asked += 1
+            if self.asked > 1:
+                task = asyncio.current_task()
+                assert task is not None
+                if by == "itself":
+                    task.cancel()
+                else:
+                    asyncio.get_running_loop().call_later(1, task.cancel)
+                await asyncio.sleep(2)
 
     async with serve(Guarded) as client, client.stream("/") as stream:
         await stream.expect("first")
