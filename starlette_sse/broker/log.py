@@ -32,6 +32,9 @@ class Subscriber(Protocol):
     def interrupt(self, reason: ResetReason) -> None:
         """Take note that continuity is broken; never blocks."""
 
+    def reads_in(self, epoch: str) -> bool:
+        """Tell whether it has been told of this epoch already."""
+
     def wake(self) -> None:
         """Look again at what can be read."""
 
@@ -73,6 +76,8 @@ class Log:
         # The channels whose ages are watched, by the time of what is oldest in each.
         self._oldest: list[tuple[float, int, Channel]] = []
         self._order = count()
+        # How many of them were let go.
+        self._dropped = 0
 
     # The event loop and its clock
 
@@ -122,7 +127,8 @@ class Log:
         if first or valid < (self.newest if known is None else known):
             self._start_over(top.seq)
             for subscriber in () if first else tuple(self.subscribers):
-                subscriber.interrupt(ResetReason.LOST)
+                if same or not subscriber.reads_in(top.epoch):
+                    subscriber.interrupt(ResetReason.LOST)
         if not same:
             self._wake_all()
 
@@ -183,6 +189,19 @@ class Log:
         if channel is None:
             channel = self.channels[name] = Channel(name, self.retention, floor)
         return channel
+
+    def drop(self, name: str) -> None:
+        """Let a channel go with its events; they can be read from the backend."""
+        channel = self.channels.pop(name, None)
+        if channel is None or not channel.timed:
+            return
+        channel.clear(channel.top)
+        self._dropped += 1
+        if 2 * self._dropped > len(self._oldest):
+            # Most of those that are watched are not held any more.
+            self._oldest = [each for each in self._oldest if self.channels.get(each[2].name) is each[2]]
+            heapq.heapify(self._oldest)
+            self._dropped = 0
 
     def tidy(self, channel: Channel) -> None:
         """Let a channel go that has neither readers nor events."""

@@ -179,6 +179,10 @@ class Subscription(LiveReader, AsyncIterator[Entry]):
         self._aside = True
         self.wake()
 
+    def reads_in(self, epoch: str) -> bool:
+        """Tell whether it has been told of this epoch already, by a page of the backend's."""
+        return self._aside and self._interrupted is None and self._epoch == epoch
+
     def fail(self, error: Exception) -> None:
         """Make the reader get ``error``."""
         self._stop_waiting()

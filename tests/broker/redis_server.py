@@ -35,6 +35,7 @@ class RedisServer:
             *("--save", "", "--enable-debug-command", "local", *options),
         ]
         self._log = directory / "redis.log"
+        self._directory = directory
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, *options: str) -> None:
@@ -55,6 +56,16 @@ class RedisServer:
     def kill(self) -> None:
         """End it as a crash does."""
         self._end(signal.SIGKILL)
+
+    def written(self) -> dict[Path, int]:
+        """Return how much is in its append-only files."""
+        return {path: path.stat().st_size for path in self._directory.glob("appendonlydir/*.incr.aof")}
+
+    def lose_power(self, written: dict[Path, int]) -> None:
+        """End it as a power failure does: what was written since is lost."""
+        self.kill()
+        for path, size in written.items():
+            os.truncate(path, size)
 
     def stop(self) -> None:
         """End it as an operator does."""

@@ -75,7 +75,10 @@ class RedisBackend(Backend):
 
     async def read(self, channels: Sequence[str], after: Position, limit: int) -> Page | Gap:
         with self._evidence():
-            return await self._remote.read(channels, after, limit)
+            answer = await self._remote.read(channels, after, limit)
+        # A reader goes on from there: what is lost of it is not lost without a word.
+        self._log.acknowledge(str(answer.newest if isinstance(answer, Gap) else answer.upto))
+        return answer
 
     async def top(self) -> Position:
         return (await self._remote.begin())[0]

@@ -75,6 +75,8 @@ class Connections:
         place = options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
         #: Where the server is, without credentials.
         self.address = f"Redis at {place}"
+        #: Which of the server's databases is used.
+        self.database = options.get("db", 0)
 
     def open(self) -> None:
         """Belong to the running event loop; connects at the first command."""

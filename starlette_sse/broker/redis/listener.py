@@ -69,6 +69,8 @@ class Listener:
         self._answer = anyio.Event()
         # What is heard while the log is compared, which comes behind what was missed.
         self._held: list[tuple[str, bytes]] | None = None
+        # The newest that was heard on the present connection.
+        self._heard = 0
         # Each event up to here, of any channel listened to, is in the log.
         self._proven = 0
         self._pause = FIRST_PAUSE
@@ -101,7 +103,7 @@ class Listener:
 
     def unlisten(self, channel: str) -> None:
         """Let a channel go."""
-        self._log.channels.pop(channel, None)
+        self._log.drop(channel)
         self._wish(channel, wanted=False)
 
     def doubt(self) -> None:
@@ -117,7 +119,7 @@ class Listener:
 
     async def _listen(self) -> None:
         connection = await self._connections.listener()
-        self._held = []
+        self._held, self._heard = [], 0
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._hear, connection)
@@ -128,7 +130,7 @@ class Listener:
 
     async def _follow(self, connection: Any) -> NoReturn:
         # A server that closes idle connections leaves those alone that are subscribed; no channel has this name.
-        await connection.send_command("SUBSCRIBE", self._prefix)
+        await self._send(connection, "SUBSCRIBE", self._prefix)
         known = self._log.newest
         self._log.begin(*await self._remote.begin(), known)
         self._proven = min(self._proven, self._log.seen)
@@ -165,14 +167,24 @@ class Listener:
         joined.difference_update(leaving)
         for command, names in (("SUBSCRIBE", arriving), ("UNSUBSCRIBE", leaving)):
             for start in range(0, len(names), BATCH):
-                await connection.send_command(command, *(self._prefix + name for name in names[start : start + BATCH]))
+                await self._send(connection, command, *(self._prefix + name for name in names[start : start + BATCH]))
         await self._ask(connection)
         return [name for name, wanted in wishes.items() if wanted]
+
+    async def _send(self, connection: Any, *command: Any) -> None:
+        """Send a command; a connection that takes nothing more is dead."""
+        try:
+            with anyio.fail_after(self._timeout):
+                await connection.send_command(*command)
+        except TimeoutError:
+            raise BrokerUnavailableError(
+                f"{self._connections.address} takes nothing from its listener within {self._timeout} s"
+            ) from None
 
     async def _ask(self, connection: Any) -> None:
         """Wait until everything that was heard so far has been taken: the answer comes behind it."""
         number = next(self._numbers)
-        await connection.send_command("PING", number)
+        await self._send(connection, "PING", number)
         with anyio.move_on_after(self._timeout):
             while self._answered < number:
                 self._answer = anyio.Event()
@@ -206,10 +218,14 @@ class Listener:
         epoch, seq, record = message.split(b" ", 2)
         if epoch != self._log.epoch.encode("ascii"):
             raise ContinuityError("the log in Redis was replaced by another")
+        number = int(seq)
+        if number <= self._heard:
+            raise ContinuityError("the log in Redis has gone back to an older state")
+        self._heard = number
         if channel is None or name not in self._joined:
             # Of a subscription that is about to end, which proves nothing for those who come after it.
             return
-        entry = entry_of(name, self._log.epoch, int(seq), record, self._log.now())
+        entry = entry_of(name, self._log.epoch, number, record, self._log.now())
         if channel.floor is not None and entry.prev > max(channel.top, self._proven):
             raise ContinuityError(f"an event was not heard: {entry.id} follows {entry.prev}, not {channel.top}")
         self._log.append(entry)
@@ -224,9 +240,12 @@ class Listener:
         self._log.prove(top.seq)
 
     async def _state(self, names: Sequence[str]) -> tuple[Position, list[int]]:
+        known = self._log.newest
         state = await self._remote.state(names)
-        if state is None or state[0].epoch != self._log.epoch:
-            raise ContinuityError("the log in Redis is gone")
+        if state is None or state[0].epoch != self._log.epoch or state[0].seq < known:
+            raise ContinuityError("the log in Redis is gone, or has gone back to an older state")
+        # Readers begin there: what is lost of it is not lost without a word.
+        self._log.acknowledge(str(state[0]))
         return state
 
     async def _prove(self, names: Sequence[str]) -> None:
@@ -243,6 +262,7 @@ class Listener:
     async def _compare(self, names: Sequence[str]) -> None:
         """Find out what was missed in channels that are listened to again, and add it to the log."""
         missed: list[Entry] = []
+        lost: list[Channel] = []
         seen = self._log.seen
         end: int | None = None
         for start in range(0, len(names), BATCH):
@@ -253,11 +273,14 @@ class Listener:
                 channel = self._log.channels.get(name)
                 if channel is not None and channel.floor is not None and last > max(channel.top, self._proven):
                     entries = await self._missed(channel, end)
-                    if entries and entries[0].seq <= seen:
+                    if entries is None or (entries and entries[0].seq <= seen):
                         # Readers of other channels too may be past it: what comes too late for its order is lost.
-                        self._log.lose(channel, end)
+                        lost.append(channel)
                     else:
                         missed += entries
+        # All at once: who reads several of them is told once.
+        for channel in lost:
+            self._log.lose(channel, end or 0)
         for entry in sorted(missed, key=attrgetter("seq")):
             self._log.append(entry)
         if end is not None:
@@ -267,15 +290,14 @@ class Listener:
         for name, message in held:
             self._take(name, message)
 
-    async def _missed(self, channel: Channel, end: int) -> list[Entry]:
-        """Return what a channel has up to ``end`` and the log has not; if that is not known, its readers are told."""
+    async def _missed(self, channel: Channel, end: int) -> list[Entry] | None:
+        """Return what a channel has up to ``end`` and the log has not; None if that is not known."""
         position = Position(self._log.epoch, max(channel.top, self._proven))
         entries: list[Entry] = []
         while position.seq < end:
             page = await self._remote.read([channel.name], position, CATCH_UP)
             if isinstance(page, Gap):
-                self._log.lose(channel, end)
-                return []
+                return None
             # What is newer is heard: added here, it would overtake what other channels have in between.
             entries += (entry for entry in page.entries if entry.seq <= end)
             position = page.upto

@@ -36,6 +36,9 @@ class RemoteLog:
         self._log = log
         self._prefix = prefix
         self._spare = spare
+        # Each is this log's own: that another log's broker has loaded it says nothing of this log.
+        owner = f"-- {connections.database} {prefix!a}\n"
+        self._scripts = {script: with_digest(owner + script) for script in (APPEND, STATE, READ)}
 
     async def begin(self) -> tuple[Position, dict[str, int]]:
         """Return the log's end and its ancestors; the log is born if there is none, or a restart has lost it.
@@ -44,7 +47,7 @@ class RemoteLog:
         appended there before this has judged what is left.
         """
         opening = ("EVAL", OPEN, 1, f"{self._prefix}log", new_epoch(), self._log_lives(), f"{self._prefix}news:")
-        loads = [("SCRIPT", "LOAD", script) for script in (APPEND, STATE, READ)]
+        loads = [("SCRIPT", "LOAD", own) for own, _ in self._scripts.values()]
         epoch, seq, ancestors = (await self._connections.commands([opening, *loads], spare=self._spare))[0]
         pairs = (pair.split("=") for pair in str(ancestors or b"", "ascii").split())
         return Position(str(epoch, "ascii"), int(seq)), {name: int(last) for name, last in pairs}
@@ -94,12 +97,19 @@ class RemoteLog:
         return Page(entries, Position(epoch, upto))
 
     async def _run(self, script: str, *args: Any) -> Any:
-        command = ("EVALSHA", hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest(), 1, f"{self._prefix}log")
+        own, digest = self._scripts[script]
+        about = (1, f"{self._prefix}log", *args)
         try:
-            return await self._connections.command(*command, *args, spare=self._spare)
+            return await self._connections.command("EVALSHA", digest, *about, spare=self._spare)
         except NoScriptError:
             await self.begin()
-            return await self._connections.command(*command, *args, spare=self._spare)
+            # With its text: it may have been forgotten again meanwhile.
+            return await self._connections.command("EVAL", own, *about, spare=self._spare)
 
     def _log_lives(self) -> int:
         return milliseconds(max(LOG_LIVES, 10 * self._log.retention.max_age))
+
+
+def with_digest(script: str) -> tuple[str, str]:
+    """Return a script, and what the server calls it by."""
+    return script, hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()

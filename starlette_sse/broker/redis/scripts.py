@@ -20,27 +20,34 @@ if redis.acl_check_cmd and not redis.acl_check_cmd('PUBLISH', ARGV[3], '') then
   return redis.error_reply('NOPERM this user may not publish to the channels ' .. ARGV[3] .. '*')
 end
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
-local log = redis.call('HMGET', KEYS[1], 'name', 'run', 'epoch', 'seq', 'ancestors')
+local replication = redis.call('INFO', 'replication')
+local life = string.match(replication, 'master_replid:(%x+)') or ''
+local replaced = string.find(string.match(replication, 'master_replid2:(%x+)') or '0', '[^0]')
+local log = redis.call('HMGET', KEYS[1], 'name', 'run', 'epoch', 'seq', 'ancestors', 'life')
+if log[1] and log[2] == run and log[6] and log[6] ~= life then
+  -- It was a replica meanwhile, and has taken what its master had; or it has got its first replica.
+  if replaced then log[1] = false else redis.call('HSET', KEYS[1], 'life', life) end
+end
 if log[1] and log[2] ~= run then
   -- The server was started again, or another took over. What was appended last may be lost unless every write was in
   -- an append-only file of this very server. Even so the epoch is new, so that no lost number is ever used twice.
   local kept = string.find(redis.call('INFO', 'persistence'), 'aof_enabled:1', 1, true)
-  local replaced = string.match(redis.call('INFO', 'replication'), 'master_replid2:(%x+)')
-  if kept and not string.find(replaced or '0', '[^0]') then
+  if kept and not replaced then
     local ancestors = log[3] .. '=' .. log[4]
     local older, count = log[5] or '', 1
     for ancestor in string.gmatch(older, '%S+') do
       count = count + 1
       if count <= 8 then ancestors = ancestors .. ' ' .. ancestor end
     end
-    redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'run', run, 'ancestors', ancestors)
+    redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'run', run, 'life', life, 'ancestors', ancestors)
   else
     log[1] = false
   end
 end
 if not log[1] then
   redis.call('DEL', KEYS[1])
-  redis.call('HSET', KEYS[1], 'name', ARGV[1], 'epoch', ARGV[1], 'run', run, 'seq', 0, 'floor', 0, 'ancestors', '')
+  redis.call('HSET', KEYS[1], 'name', ARGV[1], 'epoch', ARGV[1], 'run', run, 'life', life, 'seq', 0, 'floor', 0,
+    'ancestors', '')
 end
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return redis.call('HMGET', KEYS[1], 'epoch', 'seq', 'ancestors')

@@ -1,0 +1,255 @@
+"""A Redis that has lost what it had answered for, or has gone back: nobody misses an event in silence."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import pytest
+from redis.asyncio.connection import AbstractConnection
+
+from starlette_sse import Broker, BrokerUnavailableError, SSEEndpoint, Subscription
+from starlette_sse.decoding import EventDecoder, MessageEvent
+from starlette_sse.presence import count_together
+from tests.broker.reading import settle, take, texts
+from tests.broker.redis_server import RedisServer, running
+
+pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
+
+APPEND_ONLY = ("--appendonly", "yes", "--appendfsync", "always")
+
+
+async def eventually(reached: Any) -> None:
+    """Wait for something that another task brings about."""
+    with anyio.fail_after(20):
+        while not reached():
+            await anyio.sleep(0.01)
+
+
+async def lose_power(server: RedisServer, written: dict[Path, int], *brokers: Broker) -> None:
+    """Let the server lose what was written since, and wait until all have noticed that it is back."""
+    outages = [broker.health().outages for broker in brokers]
+    await anyio.to_thread.run_sync(server.lose_power, written)
+    await anyio.to_thread.run_sync(server.start)
+    for broker, before in zip(brokers, outages, strict=True):
+        await eventually(lambda: broker.health().outages > before and broker.health().ok)  # noqa: B023
+
+
+async def up_to(subscription: Subscription, last: str) -> list[MessageEvent]:
+    """Pull until an event with this data has come."""
+    decoder, events = EventDecoder(), list[MessageEvent]()
+    with anyio.fail_after(10):
+        while not events or events[-1].data != last:
+            events += decoder.feed(await subscription.pull())
+    return events
+
+
+def told(events: Sequence[MessageEvent]) -> list[str]:
+    """Return what came, and of a reset its reason."""
+    return [json.loads(event.data)["reason"] if event.type == "stream-reset" else event.data for event in events]
+
+
+@pytest.mark.parametrize("own_redis", [APPEND_ONLY], indirect=True)
+async def test_a_reader_of_a_quiet_channel_is_told(own_redis: RedisServer) -> None:
+    """It began behind events of other channels, whose numbers are given again to those that it gets."""
+    async with Broker(own_redis.url, observers=()) as here, Broker(own_redis.url, observers=()) as there:
+        await there.publish("other", "kept")
+        written = own_redis.written()
+        for number in range(10):
+            await there.publish("other", number)
+        async with here.subscribe("a") as subscription:
+            await lose_power(own_redis, written, here, there)
+            assert told(await take(subscription, 1)) == ["lost"]
+            for number in range(12):
+                await there.publish("a", number)
+            assert told(await up_to(subscription, "11")) == list(map(str, range(12)))
+
+
+@pytest.mark.parametrize("own_redis", [APPEND_ONLY], indirect=True)
+async def test_a_reader_that_a_page_has_brought_ahead_is_told(own_redis: RedisServer) -> None:
+    """It has read what this process has not heard yet, and nobody will hear."""
+    async with Broker(own_redis.url, observers=()) as here, Broker(own_redis.url, observers=()) as there:
+        async with here.subscribe("a") as live:
+            await there.publish("a", "kept")
+            assert await texts(live, 1) == ["kept"]
+            written = own_redis.written()
+            backend: Any = here._backend
+            # The network is slow: nothing is heard for now.
+            backend._listener._held = []
+            ids = [await there.publish("a", f"lost {number}") for number in range(5)]
+            # A client comes from the other process.
+            async with here.subscribe("a", ids[0]) as subscription:
+                assert await texts(subscription, 4) == [f"lost {number}" for number in range(1, 5)]
+                await lose_power(own_redis, written, here, there)
+                assert told(await take(subscription, 1)) == ["lost"]
+                for number in range(8):
+                    await there.publish("a", number)
+                assert told(await up_to(subscription, "7")) == list(map(str, range(8)))
+
+
+@pytest.mark.parametrize("own_redis", [APPEND_ONLY], indirect=True)
+@pytest.mark.parametrize("prefixes", [("one", "two"), ("one", "one\nreturn 1")])
+async def test_another_log_on_the_server_lets_no_number_be_used_twice(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, prefixes: tuple[str, str]
+) -> None:
+    """Its broker is the first that comes back, and loads its scripts, before this log has been judged."""
+    monkeypatch.setattr("starlette_sse.broker.redis.listener.FIRST_PAUSE", 30.0)
+    mine, others = prefixes
+    async with Broker(own_redis.url, observers=(), prefix=mine) as publisher:
+        await publisher.publish("a", "kept")
+        written = own_redis.written()
+        lost = await publisher.publish("a", "lost")
+        await anyio.to_thread.run_sync(own_redis.lose_power, written)
+        await anyio.to_thread.run_sync(own_redis.start)
+        async with Broker(own_redis.url, observers=(), prefix=others) as other:
+            await other.publish("a", "another")
+        assert await publisher.publish("a", "new") != lost
+    async with Broker(own_redis.url, observers=(), prefix=mine) as later, later.subscribe("a", lost) as subscription:
+        assert told(await take(subscription, 1)) == ["lost"]
+
+
+async def test_a_server_that_has_followed_another_meanwhile_has_another_log(
+    own_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A replica that lagged took over, and then the same server again: what it had in between is gone, and told."""
+    monkeypatch.setattr("starlette_sse.broker.redis.listener.CHECK_INTERVAL", 0.2)
+    follows = ("--repl-diskless-sync-delay", "0", "--replicaof", f"127.0.0.1 {own_redis.port}")
+    own_redis.command("CONFIG", "SET", "repl-diskless-sync-delay", "0")
+    with running(tmp_path_factory.mktemp("replica"), *follows) as replica:
+        async with Broker(own_redis.url, observers=()) as broker, broker.subscribe("a") as live:
+            await broker.publish("a", "kept")
+            await eventually(lambda: replica.names(":channel:a"))
+            # The network splits, and the replica takes over.
+            replica.command("REPLICAOF", "NO", "ONE")
+            seen = [await broker.publish("a", f"lost {number}") for number in range(5)]
+            assert await texts(live, 6) == ["kept", *(f"lost {number}" for number in range(5))]
+            # It heals: the old master follows the new one, and takes over again.
+            own_redis.command("REPLICAOF", "127.0.0.1", replica.port)
+            await eventually(lambda: own_redis.command("INFO", "replication")["master_link_status"] == "up")
+            own_redis.command("REPLICAOF", "NO", "ONE")
+            assert told(await take(live, 1)) == ["lost"]
+            await eventually(lambda: broker.health().ok)
+            for number in range(8):
+                await broker.publish("a", number)
+            assert told(await up_to(live, "7")) == [str(number) for number in range(8)]
+            async with broker.subscribe("a", seen[-1]) as back:
+                assert told(await take(back, 1)) == ["epoch"]
+
+
+async def test_a_server_that_forgets_its_scripts_again_and_again_is_served(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Publishers and readers notice nothing, and the limits that processes count together end no app."""
+
+    class Limited(SSEEndpoint):
+        max_connections = 5
+
+    send = AbstractConnection.send_command
+
+    async def send_command(self: AbstractConnection, *args: Any, **options: Any) -> None:
+        if args[0] == "EVALSHA":
+            await anyio.to_thread.run_sync(own_redis.command, "SCRIPT", "FLUSH")
+        await send(self, *args, **options)
+
+    async with Broker(own_redis.url, observers=()) as broker, count_together(broker, Limited, interval=0.1):
+        async with broker.subscribe("a") as subscription:
+            monkeypatch.setattr(AbstractConnection, "send_command", send_command)
+            for number in range(10):
+                await broker.publish("a", number)
+            assert await texts(subscription, 10) == [str(number) for number in range(10)]
+
+
+async def test_one_outage_is_one_reset_whatever_was_lost(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader of several channels is told of all at once, and misses nothing of what comes behind that."""
+    monkeypatch.setattr("starlette_sse.broker.redis.listener.FIRST_PAUSE", 0.5)
+    options: dict[str, Any] = {"observers": (), "history": 5}
+    async with (
+        Broker(own_redis.url, **options) as here,
+        Broker(own_redis.url, **options) as there,
+        here.subscribe(["a", "b", "c"], on_lag="reset") as subscription,
+    ):
+        for name in "abc":
+            await there.publish(name, "first")
+        assert await texts(subscription, 3) == ["first"] * 3
+        received: list[MessageEvent] = []
+
+        async def read() -> None:
+            received.extend(await up_to(subscription, "c after 9"))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(read)
+            own_redis.command("CLIENT", "KILL", "TYPE", "pubsub")
+            for number in range(20):
+                for name in "abc":
+                    await there.publish(name, f"missed {number}")
+            await eventually(lambda: here.health().outages and here.health().ok)
+            for number in range(10):
+                for name in "abc":
+                    await there.publish(name, f"{name} after {number}")
+        assert told(received) == ["lost", *(f"{name} after {number}" for number in range(10) for name in "abc")]
+
+
+async def test_a_client_that_a_page_has_told_of_a_new_log_is_told_once(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process learns of it later, which is news for the others."""
+    monkeypatch.setattr("starlette_sse.broker.redis.listener.CHECK_INTERVAL", 1.0)
+    async with Broker(own_redis.url, observers=()) as broker, broker.subscribe("a") as live:
+        await broker.publish("a", "x")
+        old = await broker.publish("b", "y")
+        assert await texts(live, 1) == ["x"]
+        own_redis.command("FLUSHALL")
+        async with broker.subscribe("a", old) as subscription:
+            assert told(await take(subscription, 1)) == ["epoch"]
+            assert told(await take(live, 1)) == ["lost"]
+            await eventually(lambda: broker.health().ok)
+            await broker.publish("a", "z")
+            assert told(await up_to(subscription, "z")) == ["z"]
+
+
+async def test_what_visitors_have_held_is_let_go(shared_redis: RedisServer) -> None:
+    """A channel that nobody reads any more is not kept for the age of its events."""
+    async with Broker(shared_redis.url, observers=(), prefix="visitors", history=10, max_age=3600.0) as broker:
+        for _ in range(40):
+            async with broker.subscribe("a") as subscription:
+                await broker.publish("a", "x")
+                await texts(subscription, 1)
+        await settle(broker)
+        watched = broker._log._oldest
+        assert len(watched) <= 2
+        assert [channel.entries for _, _, channel in watched if channel.name == "a"] in ([], [[]])
+
+
+async def test_a_listener_whose_connection_takes_nothing_more_is_given_up(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its path is dead, though commands still get through: somebody has to see it."""
+    send, stuck = AbstractConnection.send_command, True
+
+    async def send_command(self: AbstractConnection, *args: Any, **options: Any) -> None:
+        if stuck and args[0] == "SUBSCRIBE" and str(args[-1]).endswith("new"):
+            await anyio.sleep_forever()
+        await send(self, *args, **options)
+
+    monkeypatch.setattr(AbstractConnection, "send_command", send_command)
+    async with Broker(own_redis.url, observers=(), timeout=0.5) as broker, broker.subscribe("quiet"):
+
+        async def visit() -> None:
+            with suppress(BrokerUnavailableError):
+                async with broker.subscribe("new"):
+                    await anyio.sleep_forever()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(visit)
+            await eventually(lambda: not broker.health().ok)
+            assert "takes nothing from its listener" in str(broker.health().error)
+            stuck = False
+            await eventually(lambda: broker.health().ok)
+            tasks.cancel_scope.cancel()
