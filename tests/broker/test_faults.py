@@ -647,14 +647,14 @@ async def test_what_was_missed_and_cannot_be_read_is_told(
     monkeypatch.setattr("starlette_sse.broker.redis.listener.FIRST_PAUSE", 1.0)
     async with Broker(own_redis.url, observers=()) as broker:
         async with broker.subscribe("a") as reader, broker.subscribe("b") as other:
-            await broker.publish("a", "before")
+            before = await broker.publish("a", "before")
             assert await texts(reader, 1) == ["before"]
             own_redis.command("CLIENT", "KILL", "TYPE", "pubsub")
             await broker.publish("a", "missed by all")
             await broker.publish("b", "missed and read")
             own_redis.evict(":channel:a")
-            event = (await take(reader, 1))[0]
-            assert json.loads(event.data)["reason"] == "lost"
+            told = json.loads((await take(reader, 1))[0].data)
+            assert (told["reason"], told["requested"]) == ("lost", before)
             await broker.publish("a", "after")
             assert await texts(reader, 1) == ["after"]
             assert await texts(other, 1) == ["missed and read"]
