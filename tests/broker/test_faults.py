@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import count
 from typing import Any
 
@@ -379,24 +379,48 @@ async def test_many_commands_without_an_answer_are_few_looks(
     assert checks[-1] - checks[0] >= 3 * 0.2
 
 
+@asynccontextmanager
+async def all_connections_taken(broker: Broker) -> AsyncIterator[None]:
+    """Have as many commands under way as a process may, each over a connection of its own."""
+    assert isinstance(broker._backend, RedisBackend)
+    connections = broker._backend._connections
+    async with AsyncExitStack() as stack:
+        for _ in range(COMMANDS):
+            await stack.enter_async_context(connections._limiter)
+            stack.push_async_callback(connections._pool.release, await connections._pool.get_connection())
+        yield
+
+
 async def test_publishers_that_wait_for_each_other_do_not_hide_the_server(own_redis: RedisServer) -> None:
     """More of them than there are connections: the listener, on which readers depend, does not wait behind them."""
     async with Broker(own_redis.url, observers=(), timeout=1.0) as broker, broker.subscribe("a") as subscription:
-        backend = broker._backend
-        assert isinstance(backend, RedisBackend)
         async with anyio.create_task_group() as tasks:
-            limiter = backend._connections._limiter
-            for _ in range(COMMANDS):
-                await limiter.acquire()
-            tasks.start_soon(broker.publish, "a", "waits")
-            await anyio.wait_all_tasks_blocked()
-            with anyio.fail_after(15):
-                async with broker.subscribe("b"):
-                    pass
-            for _ in range(COMMANDS):
-                limiter.release()
+            async with all_connections_taken(broker):
+                tasks.start_soon(broker.publish, "a", "waits")
+                await anyio.wait_all_tasks_blocked()
+                with anyio.fail_after(15):
+                    async with broker.subscribe("b"):
+                        pass
         assert await texts(subscription, 1) == ["waits"]
         assert broker.health().outages == 0
+
+
+async def test_a_publisher_whose_turn_comes_when_the_broker_is_closed_is_told(own_redis: RedisServer) -> None:
+    """Its event was not sent, and nobody is asked to look for a server that is there."""
+    async with Broker(own_redis.url, observers=()) as broker:
+
+        async def publish() -> None:
+            with pytest.raises(BrokerUnavailableError, match="the broker is closed") as caught:
+                await broker.publish("a", "waits")
+            assert not caught.value.in_doubt
+
+        async with anyio.create_task_group() as tasks:
+            async with all_connections_taken(broker):
+                tasks.start_soon(publish)
+                await anyio.wait_all_tasks_blocked()
+                await broker.close()
+    assert own_redis.command("EXISTS", "{starlette_sse}:log") == 1
+    assert own_redis.command("HGET", "{starlette_sse}:log", "seq") == b"0"
 
 
 async def test_a_blocked_server_is_waited_for(own_redis: RedisServer, diary: Diary) -> None:
