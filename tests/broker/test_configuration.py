@@ -11,6 +11,7 @@ import pytest
 
 from starlette_sse.broker import Broker
 from starlette_sse.broker.memory import MemoryBackend
+from starlette_sse.broker.redis import RedisBackend
 from starlette_sse.exceptions import BrokerError, ConfigurationError
 from tests.broker.redis_server import RedisServer
 
@@ -134,11 +135,16 @@ def test_an_unknown_option_in_the_url_is_named(shared_redis: RedisServer) -> Non
 
 
 def test_what_a_url_must_not_change(shared_redis: RedisServer) -> None:
-    """Options that would decode replies, or repeat a command by itself, are overruled."""
+    """Options that would decode replies, give up a quiet connection or repeat a command by itself are overruled."""
 
     async def use() -> None:
         url = shared_redis.url + "?decode_responses=True&retry_on_timeout=True&protocol=3&max_connections=1"
-        async with Broker(url, observers=()) as broker, broker.subscribe("a") as subscription:
+        url += "&socket_timeout=0.1&socket_connect_timeout=60&health_check_interval=1&retry_on_error=any"
+        async with Broker(url, timeout=3.0, observers=()) as broker, broker.subscribe("a") as subscription:
+            assert isinstance(broker._backend, RedisBackend)
+            made = broker._backend._connections._pool.make_connection()
+            assert (made.socket_timeout, made.socket_connect_timeout, made.health_check_interval) == (None, 3.0, 0)
+            assert made.retry.get_retries() == 0
             event_id = await broker.publish("a", "x")
             with anyio.fail_after(5):
                 assert (await anext(subscription)).id == event_id

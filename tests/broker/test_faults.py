@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import count
 from typing import Any
 
@@ -379,24 +379,48 @@ async def test_many_commands_without_an_answer_are_few_looks(
     assert checks[-1] - checks[0] >= 3 * 0.2
 
 
+@asynccontextmanager
+async def all_connections_taken(broker: Broker) -> AsyncIterator[None]:
+    """Have as many commands under way as a process may, each over a connection of its own."""
+    assert isinstance(broker._backend, RedisBackend)
+    connections = broker._backend._connections
+    async with AsyncExitStack() as stack:
+        for _ in range(COMMANDS):
+            await stack.enter_async_context(connections._limiter)
+            stack.push_async_callback(connections._pool.release, await connections._pool.get_connection())
+        yield
+
+
 async def test_publishers_that_wait_for_each_other_do_not_hide_the_server(own_redis: RedisServer) -> None:
     """More of them than there are connections: the listener, on which readers depend, does not wait behind them."""
     async with Broker(own_redis.url, observers=(), timeout=1.0) as broker, broker.subscribe("a") as subscription:
-        backend = broker._backend
-        assert isinstance(backend, RedisBackend)
         async with anyio.create_task_group() as tasks:
-            limiter = backend._connections._limiter
-            for _ in range(COMMANDS):
-                await limiter.acquire()
-            tasks.start_soon(broker.publish, "a", "waits")
-            await anyio.wait_all_tasks_blocked()
-            with anyio.fail_after(15):
-                async with broker.subscribe("b"):
-                    pass
-            for _ in range(COMMANDS):
-                limiter.release()
+            async with all_connections_taken(broker):
+                tasks.start_soon(broker.publish, "a", "waits")
+                await anyio.wait_all_tasks_blocked()
+                with anyio.fail_after(15):
+                    async with broker.subscribe("b"):
+                        pass
         assert await texts(subscription, 1) == ["waits"]
         assert broker.health().outages == 0
+
+
+async def test_a_publisher_whose_turn_comes_when_the_broker_is_closed_is_told(own_redis: RedisServer) -> None:
+    """Its event was not sent, and nobody is asked to look for a server that is there."""
+    async with Broker(own_redis.url, observers=()) as broker:
+
+        async def publish() -> None:
+            with pytest.raises(BrokerUnavailableError, match="the broker is closed") as caught:
+                await broker.publish("a", "waits")
+            assert not caught.value.in_doubt
+
+        async with anyio.create_task_group() as tasks:
+            async with all_connections_taken(broker):
+                tasks.start_soon(publish)
+                await anyio.wait_all_tasks_blocked()
+                await broker.close()
+    assert own_redis.command("EXISTS", "{starlette_sse}:log") == 1
+    assert own_redis.command("HGET", "{starlette_sse}:log", "seq") == b"0"
 
 
 async def test_a_blocked_server_is_waited_for(own_redis: RedisServer, diary: Diary) -> None:
@@ -556,6 +580,9 @@ async def test_a_server_that_keeps_no_log_is_told_to_the_publisher(
     begin = RemoteLog.begin
 
     async def begin_in_vain(self: RemoteLog) -> tuple[Position, dict[str, int]]:
+        if self._spare:
+            # What the listener begins would be there for a moment too.
+            await anyio.sleep_forever()
         begun = await begin(self)
         own_redis.evict(":log")
         return begun
@@ -644,17 +671,56 @@ async def test_what_was_missed_and_cannot_be_read_is_told(
     monkeypatch.setattr("starlette_sse.broker.redis.listener.FIRST_PAUSE", 1.0)
     async with Broker(own_redis.url, observers=()) as broker:
         async with broker.subscribe("a") as reader, broker.subscribe("b") as other:
-            await broker.publish("a", "before")
+            before = await broker.publish("a", "before")
             assert await texts(reader, 1) == ["before"]
             own_redis.command("CLIENT", "KILL", "TYPE", "pubsub")
             await broker.publish("a", "missed by all")
             await broker.publish("b", "missed and read")
             own_redis.evict(":channel:a")
-            event = (await take(reader, 1))[0]
-            assert json.loads(event.data)["reason"] == "lost"
+            told = json.loads((await take(reader, 1))[0].data)
+            assert (told["reason"], told["requested"]) == ("lost", before)
             await broker.publish("a", "after")
             assert await texts(reader, 1) == ["after"]
             assert await texts(other, 1) == ["missed and read"]
+
+
+async def test_what_was_missed_in_many_channels_comes_in_order(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many commands and pages it takes to ask for all of it."""
+    monkeypatch.setattr(listener, "FIRST_PAUSE", 1.0)
+    monkeypatch.setattr(listener, "BATCH", 2)
+    monkeypatch.setattr(listener, "CATCH_UP", 1)
+    async with Broker(own_redis.url, observers=()) as broker, broker.subscribe(list("abcde")) as subscription:
+        own_redis.command("CLIENT", "KILL", "TYPE", "pubsub")
+        missed = [f"{name}{n}" for n in range(3) for name in "abcde"]
+        for text in missed:
+            await broker.publish(text[0], text)
+        assert await texts(subscription, len(missed)) == missed
+        for name in "abcde":
+            await broker.publish(name, name)
+        assert await texts(subscription, 5) == list("abcde")
+        assert broker.health().resets == 0
+
+
+async def test_what_an_old_log_has_proven_proves_nothing_of_a_new_one(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody reads when the log is replaced, and what is missed later has a lower number than the old one's end."""
+    monkeypatch.setattr(listener, "FIRST_PAUSE", 1.0)
+    monkeypatch.setattr(listener, "CHECK_INTERVAL", 0.05)
+    async with Broker(own_redis.url, observers=()) as broker:
+        for number in range(20):
+            newest = await broker.publish("other", str(number))
+        await eventually(lambda: broker.health().position == newest)
+        own_redis.command("FLUSHALL")
+        await eventually(lambda: not broker.health().ok)
+        monkeypatch.setattr(listener, "CHECK_INTERVAL", 3600.0)
+        await eventually(lambda: broker.health().ok)
+        async with broker.subscribe("a") as subscription:
+            own_redis.command("CLIENT", "KILL", "TYPE", "pubsub")
+            await broker.publish("a", "missed")
+            assert await texts(subscription, 1) == ["missed"]
 
 
 async def test_subscribing_while_it_is_away(own_redis: RedisServer) -> None:

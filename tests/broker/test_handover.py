@@ -6,12 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
-from starlette_sse.broker import Broker, Gap, Page, Position, ResetReason
+from starlette_sse.broker import Broker, Gap, Page, Position, ResetReason, Subscription
+from starlette_sse.broker.entries import Entry
 from starlette_sse.broker.positions import new_epoch
 from starlette_sse.broker.redis import RedisBackend
-from starlette_sse.exceptions import BrokerUnavailableError
+from starlette_sse.broker.subscription import RETRY
+from starlette_sse.exceptions import BrokerClosedError, BrokerUnavailableError
+from starlette_sse.testing import virtual_backend
 from tests.broker.clients import Client, Ledger
 from tests.broker.reading import settle, take, texts
 from tests.broker.redis_server import RedisServer
@@ -19,6 +23,9 @@ from tests.broker.redis_server import RedisServer
 pytestmark = pytest.mark.anyio
 
 on_redis = pytest.mark.parametrize("anyio_backend", ["asyncio"])
+on_virtual_time = pytest.mark.parametrize(
+    "anyio_backend", [virtual_backend("asyncio"), virtual_backend("trio")], ids=["asyncio", "trio"]
+)
 
 
 class LateNews:
@@ -71,6 +78,7 @@ async def test_news_of_what_a_client_has_is_passed_over(shared_redis: RedisServe
             known = await broker.publish("a", "1")
             async with broker.subscribe(channels, known) as ahead:
                 assert await ahead.pull() == b""
+                assert ahead.position == known
                 await late.arrive(1)
                 assert await ahead.pull() == b""
                 await broker.publish("a", "2")
@@ -136,6 +144,26 @@ async def test_a_break_during_a_read_is_one_reset(monkeypatch: pytest.MonkeyPatc
     assert broker.health().resets == 1
 
 
+@pytest.mark.parametrize("answer", ["page", "gap"])
+async def test_a_close_during_a_read_is_what_the_reader_is_told(answer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the backend still answers: no event, no reset and no word of slowness."""
+    broker = Broker(observers=())
+    await broker.publish("a", "x")
+    entry = Entry(channel="a", epoch="another0", seq=1, prev=0, frame=b"data: late\r\n\r\n")
+
+    async def read(channels: Sequence[str], after: Position, limit: int) -> Page | Gap:
+        gap = broker._log.gap(channels, ResetReason.EVICTED)
+        await broker.close()
+        return Page([entry], Position("another0", 1)) if answer == "page" else gap
+
+    monkeypatch.setattr(broker._backend, "read", read)
+    async with broker.subscribe("a", "another0-0") as subscription:
+        assert await subscription.pull() == b""
+        with pytest.raises(BrokerClosedError):
+            await subscription.pull()
+    assert broker.health().resets == 0
+
+
 async def test_a_page_that_cannot_be_read_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """The backend fails once: the stream stays open, can be woken meanwhile, and goes on."""
     broker = Broker(observers=())
@@ -157,6 +185,70 @@ async def test_a_page_that_cannot_be_read_is_asked_for_again(monkeypatch: pytest
         assert (await take(subscription, 1))[0].type == "stream-reset"
     assert len(calls) == 3
     assert start
+
+
+async def pull_for_ever(subscription: Subscription, pulled: list[tuple[float, bytes]]) -> None:
+    """Pull as a stream does, and note when what came."""
+    while True:
+        frames = await subscription.pull()
+        pulled.append((anyio.current_time(), frames))
+
+
+@on_virtual_time
+async def test_who_is_behind_rests_while_the_backend_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For as long as that takes: nothing is asked and nobody is woken, until the backend is back."""
+    broker = Broker(observers=())
+    await broker.publish("a", "x")
+    reads: list[Position] = []
+
+    async def read(channels: Sequence[str], after: Position, limit: int) -> Page | Gap:
+        reads.append(after)
+        return broker._log.read(channels, after, limit)
+
+    monkeypatch.setattr(broker._backend, "read", read)
+    pulled: list[tuple[float, bytes]] = []
+    async with broker.subscribe("a", "foreign0-1") as subscription, anyio.create_task_group() as tasks:
+        broker._log.lost(BrokerUnavailableError("away"))
+        tasks.start_soon(pull_for_ever, subscription, pulled)
+        await anyio.sleep(3600)
+        assert (reads, pulled) == ([], [])
+        broker._log.found()
+        await anyio.wait_all_tasks_blocked()
+        tasks.cancel_scope.cancel()
+    assert reads == [Position("foreign0", 1)]
+    assert b"stream-reset" in pulled[-1][1]
+
+
+@on_virtual_time
+async def test_pages_of_another_log_are_sent_at_once_and_asked_for_now_and_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The backend's log was replaced and this process has not heard of it yet: what is there comes without a pause."""
+    broker = Broker(observers=())
+    pages = [Page([], Position("another0", 2))]
+    for seq in (2, 1):
+        entry = Entry(channel="a", epoch="another0", seq=seq, prev=seq - 1, frame=b"data: %d\r\n\r\n" % seq)
+        pages.append(Page([entry], Position("another0", seq)))
+
+    async def read(channels: Sequence[str], after: Position, limit: int) -> Page | Gap:
+        asked.append(anyio.current_time())
+        assert len(asked) < 10
+        await anyio.lowlevel.checkpoint()
+        return pages.pop() if len(pages) > 1 else pages[0]
+
+    monkeypatch.setattr(broker._backend, "read", read)
+    asked: list[float] = []
+    pulled: list[tuple[float, bytes]] = []
+    async with broker.subscribe("a", "another0-0") as subscription, anyio.create_task_group() as tasks:
+        start = anyio.current_time()
+        tasks.start_soon(pull_for_ever, subscription, pulled)
+        await anyio.sleep(2.5 * RETRY)
+        tasks.cancel_scope.cancel()
+    assert [(round(time - start, 6), frames) for time, frames in pulled if frames] == [
+        (0.0, b"data: 1\r\n\r\n"),
+        (0.0, b"data: 2\r\n\r\n"),
+    ]
+    assert [time - start for time in asked] == pytest.approx([0, 0, 0, RETRY, 2 * RETRY])
 
 
 @on_redis

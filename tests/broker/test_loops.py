@@ -9,6 +9,8 @@ from typing import Any
 
 import anyio
 import pytest
+import redis
+from redis.asyncio.connection import AbstractConnection
 from trio.testing import MockClock
 
 from starlette_sse.broker import Broker, Subscription
@@ -225,6 +227,26 @@ def test_nothing_is_left_running(shared_redis: RedisServer) -> None:
         with anyio.fail_after(5):
             while len(shared_redis.command("CLIENT", "LIST").splitlines()) > before:
                 await anyio.sleep(0.01)
+
+    anyio.run(use)
+
+
+def test_a_connection_that_cannot_be_closed_does_not_hold_up_the_end(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One by TLS says farewell, and a server that has gone does not answer that."""
+    disconnect = AbstractConnection.disconnect
+
+    async def disconnect_in_vain(self: AbstractConnection, nowait: bool = False, **options: Any) -> None:
+        await disconnect(self, nowait=True, **options)
+        if not nowait:
+            raise redis.TimeoutError("Timed out closing connection")
+
+    async def use() -> None:
+        async with Broker(own_redis.url, observers=()) as broker:
+            await broker.publish("a", "x")
+            monkeypatch.setattr(AbstractConnection, "disconnect", disconnect_in_vain)
+        assert not broker.health().ok
 
     anyio.run(use)
 

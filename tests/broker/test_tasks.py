@@ -11,6 +11,7 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 
 from starlette_sse import SSEEndpoint, lifespan
 from starlette_sse.broker import Broker
@@ -94,6 +95,22 @@ async def test_a_backend_that_fails_cancels_who_has_entered_the_broker() -> None
     assert raised.value.subgroup(BackendError) is not None
     assert backend.closed
     await anyio.sleep(0.01)
+
+
+async def test_a_cancelled_lifespan_closes_the_backend_to_the_end() -> None:
+    """What it has to await for that is not cancelled as well."""
+    closed: list[bool] = []
+
+    class Thorough(MemoryBackend):
+        async def close(self) -> None:
+            await checkpoint()
+            closed.append(True)
+
+    with anyio.CancelScope() as scope:
+        async with Broker(Thorough(), observers=()):
+            scope.cancel()
+            await anyio.sleep_forever()
+    assert closed == [True]
 
 
 async def test_what_threads_are_publishing_is_published_before_the_end() -> None:

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette_sse import SSEEndpoint, lifespan
 from starlette_sse.decoding import EventDecoder
 from starlette_sse.observers import Observer
+from starlette_sse.refusals import FULL, refuse
 from tests.limits.visits import Visit
 
 pytestmark = pytest.mark.anyio
@@ -122,6 +123,32 @@ async def test_a_refusal_has_the_endpoints_own_headers(headers: dict[str, str]) 
     assert visit.headers["access-control-allow-origin"] == "https://example.org"
     assert visit.headers["x-own"] == "yes"
     assert visit.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize("accept", ["*/*", "text/event-stream"])
+def test_a_refusal_says_nothing_that_is_said_of_the_streams(accept: str) -> None:
+    """However that is written, each header is there once, and is the refusal's own."""
+    of_streams = {"content-type": "text/event-stream; charset=x", "CACHE-CONTROL": "max-age=1", "retry-after": "1"}
+    request = Request({"type": "http", "headers": [(b"accept", accept.encode())]})
+    response = refuse(request, FULL, headers={**of_streams, "x-own": "yes"})
+    plain = accept == "*/*"
+    assert sorted(name for name, _ in response.raw_headers) == sorted(
+        [b"cache-control", b"content-length", b"content-type", *([b"retry-after"] if plain else []), b"x-own"]
+    )
+    assert response.headers["cache-control"] == "no-store"
+    media_type = "text/plain" if plain else "text/event-stream"
+    assert response.headers["content-type"] == f"{media_type}; charset=utf-8"
+    assert response.headers["x-own"] == "yes"
+
+
+@pytest.mark.parametrize(("chosen", "told"), [(5.0, "12"), (5.1, "13"), (5.9, "13")])
+def test_who_comes_back_when_it_was_told_to_is_not_early(
+    chosen: float, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whole seconds are rounded up."""
+    monkeypatch.setattr("starlette_sse.refusals.random.uniform", lambda *bounds: chosen)
+    response = refuse(Request({"type": "http", "headers": []}), FULL, wait=7.0)
+    assert response.headers["retry-after"] == told
 
 
 async def test_a_refusal_runs_no_hook_and_is_observed() -> None:
