@@ -67,6 +67,9 @@ class Connections:
         except ValueError as exc:
             raise ConfigurationError(f"the broker's url is not one of a Redis server: {exc}") from exc
         options.update(FIXED, socket_connect_timeout=timeout)
+        if "path" not in options:
+            # Who stands in between may forget a connection that is silent for long.
+            options.setdefault("socket_keepalive", True)
         self._options = options
         self._timeout = timeout
         # Redis-py's pools are typed in part only.
