@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from contextvars import ContextVar
 from functools import wraps
 from typing import Any, ClassVar
@@ -146,7 +147,8 @@ async def test_a_plain_on_connect_that_waits_for_a_thread_is_not_called_once_its
     assert endpoint.notes == []
 
 
-async def test_plain_hooks_that_end_a_stream_have_threads_though_all_others_are_busy() -> None:
+@pytest.mark.parametrize("reason", [CloseReason.ERROR, CloseReason.DRAINING])
+async def test_plain_hooks_that_end_a_stream_have_threads_though_all_others_are_busy(reason: CloseReason) -> None:
     """``on_disconnect`` frees what the stream holds: routes that are slow must not keep it from that."""
     release = threading.Event()
 
@@ -156,9 +158,14 @@ async def test_plain_hooks_that_end_a_stream_have_threads_though_all_others_are_
 
         async def events(self, request: Request) -> AsyncIterator[Any]:
             yield "first"
+            if reason is CloseReason.DRAINING:
+                await anyio.sleep_forever()
             raise ValueError
 
         def on_error(self, request: Request, error: Exception) -> ServerSentEvent:  # type: ignore[override]
+            return ServerSentEvent("told")
+
+        def on_drain(self, request: Request) -> ServerSentEvent:
             return ServerSentEvent("told")
 
         def on_disconnect(self, request: Request, reason: CloseReason) -> None:  # type: ignore[override]
@@ -172,10 +179,13 @@ async def test_plain_hooks_that_end_a_stream_have_threads_though_all_others_are_
         try:
             with anyio.fail_after(PATIENCE):
                 async with serve(Sync) as client, client.stream("/") as stream:
-                    await stream.expect("first", "told")
+                    await stream.expect("first")
+                    if reason is CloseReason.DRAINING:
+                        client.drain()
+                    await stream.expect("told")
         finally:
             release.set()
-    assert Sync.notes == ["connected", CloseReason.ERROR]
+    assert Sync.notes == ["connected", reason]
 
 
 async def test_a_sync_generator_is_a_stream() -> None:
@@ -545,6 +555,45 @@ async def test_a_plain_generator_has_one_context() -> None:
         await stream.closed()
     assert notes == ["none"]
     assert variable.get() == "none"
+
+
+@pytest.mark.parametrize("hook", ["on_error", "on_drain"])
+async def test_a_plain_hook_that_chooses_the_last_event_is_cut_by_its_time_limit(hook: str) -> None:
+    """The stream ends without that event, and not when the thread does."""
+    released, over = threading.Event(), threading.Event()
+
+    def choose(*facts: object) -> None:
+        released.wait(PATIENCE)
+        over.set()
+
+    class Slow(Noting):
+        pause = 0.0
+        send_timeout = drain_grace = 0.05
+
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            yield "first"
+            if hook == "on_drain":
+                await anyio.sleep_forever()
+            raise ValueError("its own")
+
+        def on_disconnect(self, request: Request, reason: CloseReason) -> None:  # type: ignore[override]
+            self.notes.append(over.is_set())
+
+    setattr(Slow, hook, choose)
+
+    class Late(Slow): ...
+
+    try:
+        # The client was not told of the error, so it goes on its way.
+        with suppress(ValueError):
+            async with serve(Late) as client, client.stream("/") as stream:
+                await stream.expect("first")
+                if hook == "on_drain":
+                    client.drain()
+                await stream.closed()
+    finally:
+        released.set()
+    assert Late.notes == ["connected", False]
 
 
 async def test_a_plain_on_disconnect_is_cut_by_its_time_limit() -> None:
