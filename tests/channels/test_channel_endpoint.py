@@ -278,6 +278,8 @@ async def found_later(self: Any, request: Request) -> Broker:
         ({"events": lambda self, request: iter(())}, "events would never be called"),
         ({"broker": "redis://"}, "broker must be a Broker"),
         ({"on_lag": "drop"}, "on_lag must be one of"),
+        ({"on_lags": "reset"}, "on_lags is so like on_lag"),
+        ({"chanels": ("news",)}, "chanels is so like channels"),
         ({"sep": "\n"}, "sep must be CR LF"),
         ({"max_event_bytes": 10}, "max_event_bytes would hold nothing back"),
         ({"channels": ("starlette_sse.close",)}, "channels: channel must not begin with 'starlette_sse.'"),

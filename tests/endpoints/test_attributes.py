@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import ABC, ABCMeta, abstractmethod
 from collections.abc import AsyncIterator
+from functools import wraps
 from typing import Any, Protocol
 
 import pytest
@@ -42,12 +43,14 @@ from tests.streams.apps import Noting, serve
         ("methods", ("get",)),
         ("methods", ("GET", "HEAD")),
         ("methods", ("GET ",)),
+        ("methods", (1,)),
         ("methods", ("G\u00c9T",)),
         ("methods", iter(("GET",))),
         ("headers", ["x"]),
         ("headers", {"X": "a\r\nSet-Cookie: b"}),
         ("headers", {"X": "\u20ac"}),
         ("headers", {"X": 1}),
+        ("headers", {1: "a"}),
         ("headers", {"": "a"}),
         ("headers", {"X A": "a"}),
         ("headers", {"X:": "a"}),
@@ -130,11 +133,35 @@ def test_a_mixin_is_looked_at_as_well() -> None:
     class Streaming(Protocol):
         def events(self, request: Request) -> Any: ...
 
+    class Guarded(ABC):
+        @abstractmethod
+        async def authorize(self, request: Request) -> None: ...
+
     class Helper:
         async def authorized(self) -> None: ...
 
     type("Right", (SSEEndpoint, Streaming), {})
+    abstract = ABCMeta("Right", (SSEEndpoint, Guarded), {})
+    assert not abstract.__abstractmethods__
     type("Right", (Helper, SSEEndpoint), {"authorize": Guard.authorize})
+
+
+def test_a_class_may_go_back_to_the_default() -> None:
+    """It lets in whom a base of its own would have kept out."""
+
+    class Guard:
+        async def authorize(self, request: Request) -> None: ...
+
+    type("Right", (Guard, SSEEndpoint), {"authorize": SSEEndpoint.authorize})
+
+
+def test_a_slip_beside_the_hook_itself_is_refused() -> None:
+    """In one class one of the two is not what its author thinks."""
+
+    async def function(self: Any, request: Request) -> None: ...
+
+    with pytest.raises(ConfigurationError, match=r"Wrong\.authorise is so like authorize"):
+        type("Wrong", (SSEEndpoint,), {"authorize": function, "authorise": function})
 
 
 def test_a_mixin_behind_the_endpoint_is_told_of_its_subclasses() -> None:
@@ -184,6 +211,9 @@ def test_names_that_only_remind_of_others_are_free() -> None:
         "header": 1,
         "method": 1,
         "channel": 1,
+        "observer": 1,
+        "max_connection_age": 60,
+        "ping_intervals": property(lambda self: 1),
         "_authorise": function,
         "on_conect": function,
         "connect": function,
@@ -199,7 +229,8 @@ def test_headers_that_would_break_the_stream_are_refused(name: str) -> None:
     """Clients would wait for the rest of it, or would not take it."""
     with pytest.raises(ConfigurationError, match=rf"Wrong\.headers must not (hold|make) {name}"):
         type("Wrong", (SSEEndpoint,), {"headers": {name: "application/json"}})
-    type("Right", (SSEEndpoint,), {"headers": {"content-type": "text/event-stream"}})
+    for value in ("text/event-stream", "Text/Event-Stream; charset=utf-8"):
+        type("Right", (SSEEndpoint,), {"headers": {"content-type": value}})
 
 
 def test_a_handler_for_head_is_refused() -> None:
@@ -248,6 +279,19 @@ def test_a_hook_that_cannot_be_called_is_refused() -> None:
     with pytest.raises(ConfigurationError, match=r"Wrong\.events must take \(self, request\)"):
         type("Wrong", (SSEEndpoint,), {"events": lambda self: None})
     type("Right", (SSEEndpoint,), {"on_disconnect": lambda *args, **kwargs: None, "events": lambda self, _, x=1: None})
+
+
+def test_a_hook_takes_what_its_decorator_takes() -> None:
+    """Which may call what it is around with something else."""
+
+    def without_request(function: Any) -> Any:
+        @wraps(function)
+        def events(self: Any, request: Request) -> Any:
+            return function(self)
+
+        return events
+
+    type("Right", (SSEEndpoint,), {"events": without_request(lambda self: iter(()))})
 
 
 @pytest.mark.anyio
