@@ -114,6 +114,21 @@ async def test_other_methods_of_the_class_work_as_in_starlette() -> None:
         assert response.headers["allow"] == "GET, POST, DELETE, HEAD"
 
 
+async def test_methods_that_starlette_does_not_know_are_told_too() -> None:
+    """Those that open the stream, and those that the class has for itself."""
+
+    class Own(Plain):
+        methods = ("SUBSCRIBE", "GET", "LISTEN")
+
+        async def query(self, request: Request) -> Response:
+            return PlainTextResponse("found")
+
+    async with serve(Own) as client:
+        assert (await client.request("QUERY", "/")).text == "found"
+        response = await client.request("PUT", "/")
+        assert response.headers["allow"] == "LISTEN, SUBSCRIBE, GET, QUERY, HEAD"
+
+
 async def test_a_post_may_open_a_stream_and_its_body_be_read_anywhere() -> None:
     """Hooks find the body read, as only the listener may receive later."""
 
