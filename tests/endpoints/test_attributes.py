@@ -342,6 +342,22 @@ async def test_an_instance_may_override_attributes_in_on_connect() -> None:
 
 
 @pytest.mark.anyio
+async def test_an_instance_may_have_times_of_its_own() -> None:
+    """Its stream is pinged, though those of its class are not."""
+
+    class Chosen(Noting):
+        ping_interval = None
+
+        async def on_connect(self, request: Request) -> None:
+            self.ping_interval = 10.0
+
+    async with serve(Chosen) as client, client.stream("/") as stream:
+        await stream.expect("first")
+        assert (await stream.next_comment()).text == "open"
+        assert (await stream.next_comment(timeout=20)).text == "ping"
+
+
+@pytest.mark.anyio
 async def test_a_wrong_attribute_of_an_instance_is_an_error_before_the_response() -> None:
     """``on_disconnect`` is called, as ``on_connect`` succeeded."""
 

@@ -47,7 +47,8 @@ def test_a_client_key_that_must_be_awaited_is_refused() -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(
-    "attribute", ["max_connections", "max_connections_per_client", "connect_rate", "methods", "max_body_bytes"]
+    "attribute",
+    ["max_connections", "max_connections_per_client", "connect_rate", "connect_burst", "methods", "max_body_bytes"],
 )
 async def test_a_limit_that_is_set_too_late_is_an_error(attribute: str) -> None:
     """On the instance it would be ignored, so the app is told."""
