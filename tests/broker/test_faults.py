@@ -684,6 +684,45 @@ async def test_what_was_missed_and_cannot_be_read_is_told(
             assert await texts(other, 1) == ["missed and read"]
 
 
+async def test_what_was_missed_in_many_channels_comes_in_order(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many commands and pages it takes to ask for all of it."""
+    monkeypatch.setattr(listener, "FIRST_PAUSE", 1.0)
+    monkeypatch.setattr(listener, "BATCH", 2)
+    monkeypatch.setattr(listener, "CATCH_UP", 1)
+    async with Broker(own_redis.url, observers=()) as broker, broker.subscribe(list("abcde")) as subscription:
+        own_redis.command("CLIENT", "KILL", "TYPE", "pubsub")
+        missed = [f"{name}{n}" for n in range(3) for name in "abcde"]
+        for text in missed:
+            await broker.publish(text[0], text)
+        assert await texts(subscription, len(missed)) == missed
+        for name in "abcde":
+            await broker.publish(name, name)
+        assert await texts(subscription, 5) == list("abcde")
+        assert broker.health().resets == 0
+
+
+async def test_what_an_old_log_has_proven_proves_nothing_of_a_new_one(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody reads when the log is replaced, and what is missed later has a lower number than the old one's end."""
+    monkeypatch.setattr(listener, "FIRST_PAUSE", 1.0)
+    monkeypatch.setattr(listener, "CHECK_INTERVAL", 0.05)
+    async with Broker(own_redis.url, observers=()) as broker:
+        for number in range(20):
+            newest = await broker.publish("other", str(number))
+        await eventually(lambda: broker.health().position == newest)
+        own_redis.command("FLUSHALL")
+        await eventually(lambda: not broker.health().ok)
+        monkeypatch.setattr(listener, "CHECK_INTERVAL", 3600.0)
+        await eventually(lambda: broker.health().ok)
+        async with broker.subscribe("a") as subscription:
+            own_redis.command("CLIENT", "KILL", "TYPE", "pubsub")
+            await broker.publish("a", "missed")
+            assert await texts(subscription, 1) == ["missed"]
+
+
 async def test_subscribing_while_it_is_away(own_redis: RedisServer) -> None:
     """A channel that is read already takes more readers during an outage; a new one is refused in time."""
     async with Broker(own_redis.url, observers=(), timeout=0.3) as broker, broker.subscribe("a"):
