@@ -63,6 +63,20 @@ async def test_it_tells_whether_a_task_waits() -> None:
     assert [*seen, waiter.waiting] == [False, True, False, False]
 
 
+async def test_a_callback_that_is_asked_for_later_may_be_called_earlier() -> None:
+    """Each is called in its time, whatever the loop waits for already."""
+    loop = current_event_loop()
+    called: list[int] = []
+    start = loop.time()
+    for seconds in (10, 2):
+        loop.call_at(start + seconds, lambda: called.append(round(loop.time() - start)))
+        await anyio.wait_all_tasks_blocked()
+    await anyio.sleep(5)
+    assert called == [2]
+    await anyio.sleep(10)
+    assert called == [2, 10]
+
+
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_who_waits_for_tasks_under_a_cancelled_scope_does_not_spin(
     anyio_backend: str, monkeypatch: pytest.MonkeyPatch
