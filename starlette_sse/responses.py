@@ -270,6 +270,10 @@ class ResponseHooks:
                 await called
 
 
+#: What is no mapping, and asked for first: to ask whether it is one costs as much as its whole event.
+USUAL = (ServerSentEvent, str)
+
+
 def encoder(sep: str) -> Callable[[Any], bytes]:
     """Return the function from what ``content`` yields to a frame.
 
@@ -279,8 +283,7 @@ def encoder(sep: str) -> Callable[[Any], bytes]:
     encode = frame_encoder(sep)
 
     def encode_named(item: Any) -> bytes:
-        # Text first: to ask whether it is a mapping costs as much as its whole event.
-        mapping = not isinstance(item, str | ServerSentEvent) and isinstance(item, Mapping)
+        mapping = not isinstance(item, USUAL) and isinstance(item, Mapping)
         if mapping and item.get("data") is None and item.get("event") is not None:
             item = {**item, "data": ""}
         return encode(item)
