@@ -271,7 +271,7 @@ class ResponseHooks:
 
 
 #: What is no mapping, and asked for first: to ask whether it is one costs as much as its whole event.
-USUAL = (ServerSentEvent, str)
+USUAL = frozenset({ServerSentEvent, str, bytes, int})
 
 
 def encoder(sep: str) -> Callable[[Any], bytes]:
@@ -283,7 +283,8 @@ def encoder(sep: str) -> Callable[[Any], bytes]:
     encode = frame_encoder(sep)
 
     def encode_named(item: Any) -> bytes:
-        mapping = not isinstance(item, USUAL) and isinstance(item, Mapping)
+        kind = type(item)
+        mapping = kind is dict or (kind not in USUAL and isinstance(item, Mapping))
         if mapping and item.get("data") is None and item.get("event") is not None:
             item = {**item, "data": ""}
         return encode(item)

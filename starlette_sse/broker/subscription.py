@@ -51,6 +51,7 @@ class Subscription(LiveReader, AsyncIterator[Entry]):
         "_served",
         "_snapshot",
         "_snapshot_due",
+        "_told_epoch",
         "channels",
     )
 
@@ -82,8 +83,8 @@ class Subscription(LiveReader, AsyncIterator[Entry]):
         self._snapshot_due = False
         # A reset or a snapshot that the reader does not have yet.
         self._owing = False
-        # When the last reset was, and the number that it left the reader at.
-        self._reset_at, self._reset_to = 0.0, -1
+        # When the last reset was, and the number and the epoch that it left the reader at.
+        self._reset_at, self._reset_to, self._told_epoch = 0.0, -1, ""
         # A page or a live event was had: what is missed from now on is the reader's own slowness.
         self._served = False
         self._entered = False
@@ -180,8 +181,8 @@ class Subscription(LiveReader, AsyncIterator[Entry]):
         self.wake()
 
     def reads_in(self, epoch: str) -> bool:
-        """Tell whether it has been told of this epoch already, by a page of the backend's."""
-        return self._aside and self._interrupted is None and self._epoch == epoch
+        """Tell whether a reset has told it of this epoch already."""
+        return self._aside and self._interrupted is None and self._told_epoch == epoch
 
     def fail(self, error: Exception) -> None:
         """Make the reader get ``error``."""
@@ -353,7 +354,7 @@ class Subscription(LiveReader, AsyncIterator[Entry]):
         newest = self._newest() if gap is None else gap.newest
         oldest = self._log.gap(self.channels, reason).oldest if gap is None else gap.oldest
         self._epoch, self._seq = newest
-        self._reset_at, self._reset_to = self._loop.time(), newest.seq
+        self._reset_at, self._reset_to, self._told_epoch = self._loop.time(), newest.seq, newest.epoch
         self._snapshot_due = self._snapshot is not None
         # With a snapshot to come the id follows that: a client that is cut off in between asks for both again.
         self._backlog.append(reset(reason, requested, oldest, newest, moves=not self._snapshot_due))

@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from starlette_sse.bodies import read_body
 from starlette_sse.draining import Domain, domain_of
-from starlette_sse.endpoints.configuration import Configuration, opening_of
+from starlette_sse.endpoints.configuration import Configuration, check_own, opening_of
 from starlette_sse.endpoints.hooks import call_hook, settled
 from starlette_sse.eventloop import current_event_loop
 from starlette_sse.eventloop.threads import ThreadCall
@@ -95,6 +95,8 @@ class Visit:
                 limit.take(self._client_key)
                 self._holds_place = True
             await self.authorize()
+            if "max_body_bytes" in vars(endpoint):
+                check_own(endpoint, "max_body_bytes")
             self._most = endpoint.max_body_bytes
             if not await read_body(request, self._most, endpoint.send_timeout):
                 return checkpoint

@@ -10,6 +10,9 @@ from starlette_sse.streams.producers import bare, foreign_cancellation
 
 __all__ = ["Companions"]
 
+#: Of the event loop, in which the end of everything reaches the stream.
+TURNS = 3
+
 
 class Companions:
     """The tasks beside a stream, each known by what it does.
@@ -51,6 +54,9 @@ class Companions:
         except Exception as exc:  # noqa: BLE001 - told to on_error
             self._on_error(bare(exc) or exc, doing)
         except self._loop.cancelled as exc:
+            # When all tasks are cancelled, as at the end of an event loop, the stream's own may come later.
+            for _ in range(TURNS if self._loop.is_cancelled() and not self._stopped else 0):
+                await self._loop.checkpoint()
             if self._stopped:
                 raise
             what = f"the task of {doing}" if self._loop.is_cancelled() else f"what {doing} waited for"

@@ -56,6 +56,7 @@ class Producer:
         "cancelled",
         "error",
         "produced",
+        "unused",
     )
 
     def __init__(
@@ -84,6 +85,8 @@ class Producer:
         self.error: BaseException | None = None
         #: Whether that was somebody who cancelled the task.
         self.cancelled = False
+        #: Whether the task never ran.
+        self.unused = False
 
     @property
     def begun(self) -> bool:
@@ -158,11 +161,17 @@ class Producer:
             await self._end()
 
     def never_ran(self) -> None:
-        """Take note that the task was cancelled before its first step; what was never asked for one holds nothing."""
-        self._phase, self.cancelled = Phase.DONE, True
+        """Take note that the task was cancelled before its first step; :meth:`close_unused` is left to do."""
+        self._phase, self.cancelled, self.unused = Phase.DONE, True, True
         self.error = foreign_cancellation("the task of events")
         self._on_moved(self)
         self._on_moved = forget
+
+    async def close_unused(self) -> None:
+        """Close the iterator of a task that never ran."""
+        close = getattr(self._iterator, "aclose", None)
+        if self.unused and close is not None:
+            await close()
 
     def stop(self) -> None:
         """Pull no more: interrupt the iterator where it waits, or close it once its item is delivered."""
@@ -219,8 +228,7 @@ class Producer:
     async def _end(self) -> None:
         try:
             self._phase = Phase.CLOSING
-            # What has cancelled it may be told by the cleanup, as a task group that is held open does.
-            if self.error is not None and not self.cancelled:
+            if self.error is not None:
                 self._on_moved(self)
             # An iterator that ran out may hold something too, as a channel's end does.
             close = getattr(self._iterator, "aclose", None)

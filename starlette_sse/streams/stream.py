@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 from types import MethodType
 from typing import Any
 
@@ -82,6 +83,7 @@ class Stream:
         "_stale",
         "_stalled",
         "_told",
+        "_verdict",
         "_watched",
         "_writer",
         "disconnect",
@@ -118,6 +120,7 @@ class Stream:
         self._interruption = self._loop.interruption()
         self._listener: Alarm | None = None
         self._companions: Companions | None = None
+        self._verdict: Alarm | None = None
         self._opened = self._ping_due = self._stalled = self._told = self._cut = self._hurried = self._stale = False
         self._goodbye: anyio.CancelScope | None = None
         self._reason: CloseReason | None = None
@@ -365,14 +368,27 @@ class Stream:
         self.end(CloseReason.CLIENT_GONE, error)
 
     def _producer_moved(self, producer: Producer) -> None:
-        if producer.cancelled and self._reason is None:
-            self._cut = True
-            self.end(CloseReason.CANCELLED, producer.error)
+        timeout = self._settings.cleanup_timeout
+        if self._verdict is not None:
+            self._verdict.cancel()
+            self._verdict = None
+        if producer.cancelled and not producer.done:
+            # What has cancelled it may be told by its closing, as by that of a task group which it holds.
+            if timeout is not None:
+                self._verdict = self._loop.call_at(self._loop.time() + timeout, partial(self._cut_off, producer.error))
+        elif producer.cancelled:
+            self._cut_off(producer.error)
         elif producer.error is not None:
             self._fail(producer.error)
         elif producer.done:
             self.end(CloseReason.FINISHED)
         self._source.wake()
+
+    def _cut_off(self, error: BaseException | None) -> None:
+        """End a stream whose producer somebody has cancelled."""
+        if self._reason is None:
+            self._cut = True
+            self.end(CloseReason.CANCELLED, error)
 
     # What is due
 
@@ -467,10 +483,10 @@ class Stream:
 
     async def _wind_up(self) -> None:
         self._deadlines.stop()
-        for beside in (self._companions, self._listener):
+        for beside in (self._companions, self._listener, self._verdict):
             if beside is not None:
                 beside.cancel()
-        self._companions = self._listener = None
+        self._companions = self._listener = self._verdict = None
         if self._producer is not None:
             self._producer.stop()
         reason, steps = self._reason or CloseReason.FINISHED, Steps(self._loop, self._report)
@@ -496,6 +512,8 @@ class Stream:
         if producer is not None:
             if not producer.begun:
                 await steps.take("events", self._first_step, math.inf)
+            if producer.unused:
+                await steps.take("events", producer.close_unused, steps.deadline(timeout))
             if not producer.done:
                 await steps.close(producer, self._source, timeout)
             if producer.error not in (None, self._error, self._interrupted, steps.interrupted):

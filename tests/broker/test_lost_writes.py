@@ -93,6 +93,43 @@ async def test_a_reader_that_a_page_has_brought_ahead_is_told(own_redis: RedisSe
 
 
 @pytest.mark.parametrize("own_redis", [APPEND_ONLY], indirect=True)
+async def test_a_page_of_the_new_log_is_no_word_of_what_is_lost(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader that is behind goes on in it before its process has learned of the loss, and is told all the same."""
+    monkeypatch.setattr("starlette_sse.broker.redis.listener.FIRST_PAUSE", 1.0)
+    async with Broker(own_redis.url, observers=()) as broker:
+        ids = [await broker.publish("a", number) for number in range(7)]
+        backend: Any = broker._backend
+        read, gate = backend._remote.read, anyio.Event()
+
+        async def read_late(*args: Any) -> Any:
+            # As one of many that wait for a connection.
+            await gate.wait()
+            return await read(*args)
+
+        backend._remote.read = read_late
+        backend._listener._pause = 1.0
+        async with broker.subscribe("a", ids[4]) as subscription, anyio.create_task_group() as tasks:
+            received: list[MessageEvent] = []
+
+            async def follow() -> None:
+                received.extend(await up_to(subscription, "after"))
+
+            tasks.start_soon(follow)
+            await anyio.wait_all_tasks_blocked()
+            written = own_redis.written()
+            for number in range(7, 10):
+                await broker.publish("a", f"lost {number}")
+            await anyio.to_thread.run_sync(own_redis.lose_power, written)
+            await anyio.to_thread.run_sync(own_redis.start)
+            gate.set()
+            await eventually(lambda: broker.health().outages and broker.health().ok)
+            await broker.publish("a", "after")
+        assert told(received) in (["5", "6", "lost", "after"], ["lost", "after"])
+
+
+@pytest.mark.parametrize("own_redis", [APPEND_ONLY], indirect=True)
 @pytest.mark.parametrize("prefixes", [("one", "two"), ("one", "one\nreturn 1")])
 async def test_another_log_on_the_server_lets_no_number_be_used_twice(
     own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, prefixes: tuple[str, str]

@@ -493,6 +493,21 @@ async def test_how_large_a_body_may_be_can_depend_on_who_sends_it() -> None:
             await stream.expect("x")
 
 
+@pytest.mark.parametrize("value", [-1, True, "x"])
+async def test_a_wrong_size_of_a_body_is_the_apps_error(value: Any) -> None:
+    """And not the client's: nothing of the body is read for it."""
+
+    class Wrong(Plain):
+        methods = ("POST",)
+
+        async def authorize(self, request: Request) -> None:
+            self.max_body_bytes = value
+
+    async with serve(Wrong) as client:
+        with pytest.raises(ConfigurationError, match=r"Wrong\(\)\.max_body_bytes must be a whole number"):
+            await client.stream("/", method="POST", content=b"x")
+
+
 async def test_a_body_that_does_not_come_holds_no_place_for_long() -> None:
     """The client is answered 408 after ``send_timeout``, and the next one gets its place."""
 

@@ -198,6 +198,100 @@ async def test_a_cancellation_by_the_iterators_own_task_group_is_its_error() -> 
     assert [entry["error"] for entry in logs.named("stream.failed")] == ["ValueError('bad')"]
 
 
+class Slow:
+    """An iterator whose closing takes longer than it may, and that closes what was never used, too."""
+
+    def __init__(self) -> None:
+        self.closed = False
+
+    def __aiter__(self) -> Slow:
+        return self
+
+    async def __anext__(self) -> str:
+        await anyio.sleep(1)
+        return "one"
+
+    async def aclose(self) -> None:
+        await anyio.sleep(20)
+        self.closed = True
+
+
+async def test_a_cancelled_task_whose_closing_takes_long_is_cut_in_time() -> None:
+    """Nobody waits for what it may tell longer than ``cleanup_timeout``, and its client least of all."""
+
+    class Own(Noting):
+        cleanup_timeout = 3.0
+        pause = 0.0
+
+        def events(self, request: Request) -> Any:
+            return Noticed()
+
+    class Noticed(Slow):
+        async def __anext__(self) -> str:
+            Own.producing = asyncio.current_task()  # type: ignore[attr-defined]
+            return await super().__anext__()
+
+    with pytest.raises(RuntimeError, match="the task of events was cancelled"):
+        async with serve(Own) as client, client.stream("/") as stream:
+            await stream.expect("one")
+            began = anyio.current_time()
+            Own.producing.cancel()  # type: ignore[attr-defined]
+            assert await stream.closed() is Ending.CUT
+            assert anyio.current_time() - began <= 2 * 3.0 + 1.0
+    assert Own.notes[-1] is CloseReason.CANCELLED
+
+
+async def test_content_that_was_never_used_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be connected to something already."""
+    content = Slow()
+
+    def made(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
+        task: asyncio.Task[Any] = asyncio.Task(coroutine, loop=loop, **options)
+        if coroutine.__qualname__ == "Producer.run":
+            task.cancel()
+        return task
+
+    async def send(message: Any) -> None: ...
+
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+    loop = asyncio.get_running_loop()
+    loop.set_task_factory(made)
+    try:
+        with pytest.raises(RuntimeError, match="the task of events was cancelled"):
+            await EventSourceResponse(content)(scope, anyio.sleep_forever, send)  # type: ignore[arg-type]
+    finally:
+        loop.set_task_factory(None)
+    assert content.closed
+
+
+@pytest.mark.parametrize("first", ["sender", "request"])
+async def test_a_response_whose_event_loop_ends_is_cancelled(first: str) -> None:
+    """Whichever task Python cancels first, its data sender has not failed."""
+    senders: list[Any] = []
+
+    async def sender() -> None:
+        senders.append(asyncio.current_task())
+        await anyio.sleep_forever()
+
+    async def content() -> AsyncIterator[str]:
+        yield "one"
+        await anyio.sleep_forever()
+
+    async def send(message: Any) -> None: ...
+
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+    with capture_logs() as logs:
+        response = EventSourceResponse(content(), data_sender_callable=sender)
+        request = asyncio.create_task(response(scope, anyio.sleep_forever, send))  # type: ignore[arg-type]
+        await asyncio.sleep(1)
+        for task in (senders[0], request) if first == "sender" else (request, senders[0]):
+            task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await request
+    assert [entry["reason"] for entry in logs.named("stream.closed")] == ["cancelled"]
+    assert logs.named("stream.failed") == []
+
+
 async def test_a_stream_whose_event_loop_ends_is_cancelled() -> None:
     """Python cancels all tasks then, in any order; the server's own tells that its request is cancelled."""
 
