@@ -26,7 +26,7 @@ from starlette_sse.limits import ConnectRate, StreamLimit
 from starlette_sse.observers import check_observers
 from starlette_sse.streams import StreamSettings
 
-__all__ = ["Configuration", "opening_of"]
+__all__ = ["Configuration", "check_own", "opening_of"]
 
 VERBS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "QUERY")
 
