@@ -14,8 +14,7 @@ from starlette_sse.decoding import MessageEvent
 from starlette_sse.events import ServerSentEvent
 from starlette_sse.following import check_broker, following, pseudonym
 from starlette_sse.observers import StreamIdentity
-from starlette_sse.registry import ANY, Selection, end
-from starlette_sse.streams import Stream
+from starlette_sse.registry import ANY, Closable, Selection, end
 
 __all__ = ["CHANNEL", "close_everywhere", "follow_closes"]
 
@@ -56,7 +55,7 @@ class Order:
             raise ValueError(f"not an order to close streams, or one of another version: {text:.200}")
         return cls(criteria)
 
-    def holds(self, stream: Stream) -> bool:
+    def holds(self, stream: Closable) -> bool:
         """Tell whether ``stream`` is one of those that are meant."""
         return all(self._agrees(stream.identity, word, value) for word, value in self.criteria.items())
 

@@ -1,6 +1,7 @@
 """What is open in this process, for an admin page, and ending it from the app's side.
 
-Nothing is kept here: the streams are those that a shutdown would end.
+The streams are those that a shutdown would end. Kept here are the requests to endpoints, so that one that is still
+being answered is ended as well.
 """
 
 from __future__ import annotations
@@ -15,13 +16,40 @@ from typing import Any, Protocol
 from starlette_sse.draining import streams_by_loop
 from starlette_sse.eventloop import EventLoop
 from starlette_sse.exceptions import ConfigurationError
-from starlette_sse.observers import CloseReason
+from starlette_sse.observers import CloseReason, StreamIdentity
 from starlette_sse.streams import Stream
 
-__all__ = ["ANY", "OpenStream", "Selection", "close", "end", "open_streams"]
+__all__ = ["ANY", "Closable", "OpenStream", "Selection", "Visitor", "close", "end", "open_streams", "visitors"]
 
 #: What a criterion is that was not given; None is more likely a mistake than a wish to close everything.
 ANY: Any = object()
+
+
+class Closable(Protocol):
+    """A stream, or a request that may become one."""
+
+    @property
+    def identity(self) -> StreamIdentity:
+        """What names it."""
+
+    @property
+    def reason(self) -> CloseReason | None:
+        """Why it is ending; None if it is not."""
+
+    def end(self, reason: CloseReason) -> None:
+        """End it, in its event loop."""
+
+
+class Visitor(Closable, Protocol):
+    """A request to an endpoint."""
+
+    loop: EventLoop
+    """The one that answers it."""
+
+
+#: Who has come to an endpoint of this process and has not left, whether there is a stream already or not. A stream is
+#: among those of a shutdown only when it begins: what is ended before would open all the same.
+visitors: set[Visitor] = set()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,12 +93,11 @@ class Selection:
         if self.endpoint is not ANY and not isinstance(self.endpoint, type):
             raise ConfigurationError(f"endpoint must be an endpoint's class, not {self.endpoint!r}")
 
-    def holds(self, stream: Stream) -> bool:
-        """Tell whether ``stream`` is open and one of those that are meant."""
+    def holds(self, stream: Closable) -> bool:
+        """Tell whether ``stream`` is one of those that are meant."""
         identity = stream.identity
         return (
-            stream.reason is None
-            and (self.client_key is ANY or identity.client_key == self.client_key)
+            (self.client_key is ANY or identity.client_key == self.client_key)
             and (self.connection_id is ANY or identity.connection_id == self.connection_id)
             and (self.endpoint is ANY or (identity.kind is not None and issubclass(identity.kind, self.endpoint)))
         )
@@ -88,9 +115,10 @@ def close(*, client_key: str = ANY, endpoint: type[Any] = ANY, connection_id: st
     """End streams of this process, with reason ``closed``, and return how many were asked to.
 
     Those that meet every criterion that is given end; without any, all do. The client sees a clean end and, if it is
-    an ``EventSource``, comes back: to keep it away, let ``authorize`` refuse it from now on, and then close. Any
-    thread may call it; it does not wait for the streams' cleanup. They end in the next turns of their event loop, so
-    what is published right after may be the last that they get. Other processes of the app are reached by
+    an ``EventSource``, comes back: to keep it away, let ``authorize`` refuse it from now on, and then close. A request
+    to an endpoint that is still being answered counts as well, and ends as soon as it is open. Any thread may call
+    this; it does not wait for the streams' cleanup. They end in the next turns of their event loop, so what is
+    published right after may be the last that they get. Other processes of the app are reached by
     :func:`starlette_sse.closing.close_everywhere`.
 
     :param client_key: those of one client, as the endpoint's ``client_key`` tells them apart.
@@ -104,15 +132,15 @@ def close(*, client_key: str = ANY, endpoint: type[Any] = ANY, connection_id: st
 class Criterion(Protocol):
     """What tells the streams that are meant."""
 
-    def holds(self, stream: Stream) -> bool:
+    def holds(self, stream: Closable) -> bool:
         """Tell whether ``stream`` is meant."""
 
 
 def end(selection: Criterion) -> int:
     """End the streams that ``selection`` holds, each in its own event loop."""
-    chosen: defaultdict[EventLoop, list[Stream]] = defaultdict(list)
-    for loop, stream in driven():
-        if selection.holds(stream):
+    chosen: defaultdict[EventLoop, list[Closable]] = defaultdict(list)
+    for loop, stream in closable():
+        if stream.reason is None and selection.holds(stream):
             chosen[loop].append(stream)
     asked = 0
     for loop, those in chosen.items():
@@ -124,9 +152,18 @@ def end(selection: Criterion) -> int:
     return asked
 
 
-def end_all(those: list[Stream]) -> None:
+def end_all(those: list[Closable]) -> None:
     for stream in those:
         stream.end(CloseReason.CLOSED)
+
+
+def closable() -> Iterator[tuple[EventLoop, Closable]]:
+    """Go through the requests to endpoints, and the streams that are of none."""
+    for visitor in visitors.copy():
+        yield visitor.loop, visitor
+    for loop, stream in driven():
+        if stream.identity.kind is None:
+            yield loop, stream
 
 
 def driven() -> Iterator[tuple[EventLoop, Stream]]:

@@ -222,7 +222,7 @@ class SSEEndpoint(HTTPEndpoint):
         ends as soon as it is; to refuse it raise :exc:`~starlette.exceptions.HTTPException`.
         """
         if self._sse_visit is not None:
-            self._sse_visit.close()
+            self._sse_visit.end(CloseReason.CLOSED)
 
     # The request's life. What is not for subclasses begins with _sse_, so that their own names are free.
 

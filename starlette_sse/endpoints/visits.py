@@ -24,6 +24,7 @@ from starlette_sse.exceptions import BrokerUnavailableError, ConfigurationError
 from starlette_sse.iterators import as_async_iterator
 from starlette_sse.observers import CloseReason, StreamIdentity, tell
 from starlette_sse.refusals import BROKER_AWAY, DRAINING, Refusal, StreamRefusedError, refuse
+from starlette_sse.registry import visitors
 from starlette_sse.streams import FrameSource, Stream
 from starlette_sse.streams.endings import Steps
 
@@ -53,17 +54,18 @@ class Visit:
     """
 
     __slots__ = (
+        "_body_limit",
         "_client_key",
-        "_close_asked",
         "_configuration",
+        "_early_end",
         "_endpoint",
         "_holds_place",
-        "_most",
         "_receive",
         "_request",
         "_send",
         "_source",
         "_stream",
+        "loop",
     )
 
     def __init__(self, endpoint: Any, request: Request, configuration: Configuration) -> None:
@@ -73,10 +75,12 @@ class Visit:
         self._receive, self._send = endpoint.receive, endpoint.send
         self._configuration = configuration
         self._client_key = ""
-        self._most: int | None = None
-        self._holds_place = self._close_asked = False
+        self._body_limit: int | None = None
+        self._holds_place = False
+        self._early_end: CloseReason | None = None
         self._source: FrameSource | None = None
         self._stream: Stream | None = None
+        self.loop = current_event_loop()
 
     async def prepare(self, subscribe: Callable[[Request], Awaitable[FrameSource | None]]) -> Answer:
         """Return what answers the request: a stream that is ready to run, or what is sent in its place.
@@ -90,6 +94,7 @@ class Visit:
         self._client_key = endpoint.client_key(request)
         if not isinstance(self._client_key, str):
             raise ConfigurationError(f"{self._name}.client_key must return a str, not {self._client_key!r}")
+        visitors.add(self)
         try:
             if limit is not None:
                 limit.take(self._client_key)
@@ -97,8 +102,8 @@ class Visit:
             await self.authorize()
             if "max_body_bytes" in vars(endpoint):
                 check_own(endpoint, "max_body_bytes")
-            self._most = endpoint.max_body_bytes
-            if not await read_body(request, self._most, endpoint.send_timeout):
+            self._body_limit = endpoint.max_body_bytes
+            if not await read_body(request, self._body_limit, endpoint.send_timeout):
                 return checkpoint
             response = await self._connect() if self._has("on_connect") else None
             if response is None:
@@ -107,6 +112,7 @@ class Visit:
             return self._refusal(exc.refusal, exc.wait)
         except BrokerUnavailableError:
             return self._refusal(BROKER_AWAY)
+        visitors.discard(self)
         if isinstance(response, Response):
             return partial(response, request.scope, self._receive, self._send)
         raise ConfigurationError(f"{self._name}.on_connect must return None or a Response, not {response!r}")
@@ -144,14 +150,29 @@ class Visit:
             raise
         return await settled(returned[0])
 
-    def close(self) -> None:
-        """End the stream from the app's side, now or as soon as it is open."""
-        self._close_asked = True
-        if self._stream is not None:
-            self._stream.end(CloseReason.CLOSED)
+    @property
+    def identity(self) -> StreamIdentity:
+        """What names the stream; hooks may change it until that begins."""
+        if (stream := self._stream) is not None:
+            return stream.identity
+        kind, path = type(self._endpoint), self._request.scope.get("path", "")
+        return StreamIdentity(self._endpoint.connection_id, kind.__qualname__, path, self._client_key, kind)
+
+    @property
+    def reason(self) -> CloseReason | None:
+        """Why the stream ended, or will as soon as it is open."""
+        return self._early_end if (stream := self._stream) is None else stream.reason
+
+    def end(self, reason: CloseReason) -> None:
+        """End the stream, now or as soon as it is open."""
+        if self._stream is None:
+            self._early_end = self._early_end or reason
+        else:
+            self._stream.end(reason)
 
     def release(self) -> None:
         """Let go of what was taken for the request."""
+        visitors.discard(self)
         source, self._source, self._stream = self._source, None, None
         try:
             if source is not None:
@@ -176,7 +197,7 @@ class Visit:
     ) -> Answer:
         endpoint, request = self._endpoint, self._request
         try:
-            if endpoint.max_body_bytes != self._most:
+            if endpoint.max_body_bytes != self._body_limit:
                 raise ConfigurationError(
                     f"{self._name}().max_body_bytes was set too late: the body is read before on_connect; set it in "
                     "authorize, or on the class"
@@ -185,7 +206,7 @@ class Visit:
             self._source = source = await subscribe(request)
             self._stream = stream = Stream(
                 self,
-                self._identity(),
+                self.identity,
                 configuration.settings,
                 self._receive,
                 self._send,
@@ -197,8 +218,8 @@ class Visit:
             start = configuration.headers.start(request.scope)
             # An id without data is a position, so that a client that has seen no event can resume too.
             opening = configuration.opening if source is None else opening_of(endpoint, source.resume_id)
-            if self._close_asked:
-                stream.end(CloseReason.CLOSED)
+            if self._early_end is not None:
+                stream.end(self._early_end)
         except BaseException as exc:
             await self._never_opened(exc)
             raise
@@ -214,12 +235,8 @@ class Visit:
             raise steps.interrupted from error
 
     def _report(self, error: BaseException, during: str) -> None:
-        unopened = UnopenedStream(self._identity())
+        unopened = UnopenedStream(self.identity)
         tell(self._endpoint.observers, "failed", unopened, error, during=during, propagates=False)
-
-    def _identity(self) -> StreamIdentity:
-        kind, path = type(self._endpoint), self._request.scope.get("path", "")
-        return StreamIdentity(self._endpoint.connection_id, kind.__qualname__, path, self._client_key, kind)
 
     def _iterate(self) -> AsyncIterator[Any]:
         return as_async_iterator(self._endpoint.events(self._request), f"{self._name}.events()")

@@ -114,6 +114,23 @@ async def test_an_order_names_a_client_a_class_a_stream_or_all() -> None:
         assert {*One.reasons, *Two.reasons, *Else.reasons} == {CloseReason.CLOSED}
 
 
+async def test_an_order_reaches_a_request_that_is_still_being_answered() -> None:
+    """It ends as soon as it is open."""
+    let_in = anyio.Event()
+
+    class Own(Ticks):
+        async def on_connect(self, request: Request) -> None:
+            await let_in.wait()
+
+    async with Broker(observers=()) as broker, follow_closes(broker), anyio.create_task_group() as tasks:
+        tasks.start_soon(Visit(Own).run)
+        await anyio.sleep(1.0)
+        await close_everywhere(broker, endpoint=Own)
+        await anyio.sleep(1.0)
+        let_in.set()
+    assert Own.reasons == [CloseReason.CLOSED]
+
+
 @pytest.mark.parametrize("criteria", [{"client_key": None}, {"connection_id": None}, {"endpoint": "Ticks"}])
 async def test_an_order_that_cannot_be_meant_is_not_published(criteria: dict[str, Any]) -> None:
     """As in one process."""
