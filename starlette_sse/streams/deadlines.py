@@ -40,6 +40,7 @@ class Due(Enum):
     """What the alarm rings for."""
 
     GRACE_OVER = auto()
+    CLOSING_OVER = auto()
     SEND_TIMEOUT = auto()
     LIFETIME = auto()
     AUTHORIZE = auto()
@@ -58,6 +59,7 @@ class Deadlines:
     __slots__ = (
         "_alarm",
         "_authorize_at",
+        "_closed_by",
         "_expires_at",
         "_give_up_at",
         "_head_start",
@@ -85,6 +87,7 @@ class Deadlines:
         self._expires_at = math.inf
         self._authorize_at = math.inf
         self._give_up_at = math.inf
+        self._closed_by = math.inf
         self._stopped = False
 
     def opening(self) -> None:
@@ -121,6 +124,12 @@ class Deadlines:
             self._give_up_at = min(self._give_up_at, self._loop.time() + seconds)
             self._set_alarm()
 
+    def closing(self) -> None:
+        """Give the closing of the events, which goes before the stream's end, the time of a cleanup."""
+        if self._settings.cleanup_timeout is not None and not self._stopped:
+            self._closed_by = self._loop.time() + self._settings.cleanup_timeout
+            self._set_alarm()
+
     def stop(self) -> None:
         """Ring no more."""
         self._stopped = True
@@ -138,7 +147,7 @@ class Deadlines:
             self._alarm = self._loop.call_at(due, self._ring, self.context)
 
     def _next_due(self, now: float) -> float:
-        due = min(self._expires_at, self._authorize_at, self._give_up_at)
+        due = min(self._expires_at, self._authorize_at, self._give_up_at, self._closed_by)
         if self._settings.send_timeout is not None:
             # A send that begins after now times out later than this.
             since = self._writer.sending_since
@@ -158,6 +167,8 @@ class Deadlines:
         due = self._due(self._loop.time())
         if due is Due.GRACE_OVER:
             self._give_up_at = math.inf
+        elif due is Due.CLOSING_OVER:
+            self._closed_by = math.inf
         elif due is Due.AUTHORIZE:
             self._authorize_at = math.inf
         elif due is Due.LIFETIME:
@@ -170,6 +181,8 @@ class Deadlines:
         settings, since = self._settings, self._writer.sending_since
         if now >= self._give_up_at:
             return Due.GRACE_OVER
+        if now >= self._closed_by:
+            return Due.CLOSING_OVER
         if settings.send_timeout is not None and since is not None and now >= since + settings.send_timeout:
             return Due.SEND_TIMEOUT
         if now >= self._expires_at:

@@ -57,6 +57,12 @@ class Steps:
 
         :param source: the stream's, which the producer wakes when it is closed.
         """
+        if not producer.begun:
+            await self.take("events", producer.first_step, math.inf)
+        if producer.unused:
+            await self.take("events", producer.close_unused, self.deadline(seconds))
+        if producer.done:
+            return
         producer.stop_delivery()
         if await self._outlasts(self.deadline(seconds), producer, source):
             producer.cut()

@@ -21,6 +21,9 @@ LONGEST_TURN = 0.002
 #: The same as a number of events, for a clock that stands still; a mask.
 MOST_EVENTS = 0xFF
 
+#: An event loop runs a new task in its next turn, or the one after; one that has not begun by then never will.
+MOST_TURNS = 10
+
 
 class Phase(Enum):
     """Where a producer is."""
@@ -160,7 +163,16 @@ class Producer:
                 break
             await self._end()
 
-    def never_ran(self) -> None:
+    async def first_step(self) -> None:
+        """Wait until the iterator has taken its first step, unless the task was cancelled before."""
+        turns = 0
+        while not self.begun and turns < MOST_TURNS:
+            turns += 1
+            await self._loop.checkpoint()
+        if not self.begun:
+            self._never_ran()
+
+    def _never_ran(self) -> None:
         """Take note that the task was cancelled before its first step; :meth:`close_unused` is left to do."""
         self._phase, self.cancelled, self.unused = Phase.DONE, True, True
         self.error = foreign_cancellation("the task of events")

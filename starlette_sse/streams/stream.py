@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from functools import partial
 from types import MethodType
 from typing import Any
 
@@ -41,9 +40,6 @@ ABRUPT = frozenset({CloseReason.CLIENT_GONE, CloseReason.SEND_TIMEOUT, CloseReas
 
 #: The events ended by themselves: what was sent of them may still be on its way to a slow client.
 UNHURRIED = frozenset({CloseReason.FINISHED, CloseReason.ERROR})
-
-#: An event loop runs a new task in its next turn, or the one after; one that has not begun by then never will.
-MOST_TURNS = 10
 
 #: The app lets the client read no more.
 REVOKED = frozenset({CloseReason.UNAUTHORIZED, CloseReason.CLOSED})
@@ -83,7 +79,6 @@ class Stream:
         "_stale",
         "_stalled",
         "_told",
-        "_verdict",
         "_watched",
         "_writer",
         "disconnect",
@@ -120,7 +115,6 @@ class Stream:
         self._interruption = self._loop.interruption()
         self._listener: Alarm | None = None
         self._companions: Companions | None = None
-        self._verdict: Alarm | None = None
         self._opened = self._ping_due = self._stalled = self._told = self._cut = self._hurried = self._stale = False
         self._goodbye: anyio.CancelScope | None = None
         self._reason: CloseReason | None = None
@@ -229,8 +223,8 @@ class Stream:
                 try:
                     with self._interruption:
                         self._begin(tasks, events, companion)
-                        if events_receive:
-                            await self._first_step()
+                        if events_receive and self._producer is not None:
+                            await self._producer.first_step()
                         self._listener = listen(self._receive, self._loop, tasks, self)
                         await self._open(start, opening)
                         # What is held here is held as long as the stream lives.
@@ -288,20 +282,10 @@ class Stream:
 
     # While the stream is open
 
-    async def _first_step(self) -> None:
-        producer, turns = self._producer, 0
-        if producer is None:
-            return
-        while not producer.begun and turns < MOST_TURNS:
-            turns += 1
-            await self._loop.checkpoint()
-        if not producer.begun:
-            producer.never_ran()
-
     async def _open(self, start: Message, opening: bytes) -> None:
         # What the producer's first step raises before the response starts has its real status.
         if self._producer is not None:
-            await self._first_step()
+            await self._producer.first_step()
         if self._reason is CloseReason.ERROR or self._cut:
             return
         self._deadlines.opening()
@@ -368,14 +352,9 @@ class Stream:
         self.end(CloseReason.CLIENT_GONE, error)
 
     def _producer_moved(self, producer: Producer) -> None:
-        timeout = self._settings.cleanup_timeout
-        if self._verdict is not None:
-            self._verdict.cancel()
-            self._verdict = None
         if producer.cancelled and not producer.done:
             # What has cancelled it may be told by its closing, as by that of a task group which it holds.
-            if timeout is not None:
-                self._verdict = self._loop.call_at(self._loop.time() + timeout, partial(self._cut_off, producer.error))
+            self._deadlines.closing()
         elif producer.cancelled:
             self._cut_off(producer.error)
         elif producer.error is not None:
@@ -399,6 +378,8 @@ class Stream:
             return
         elif due is Due.GRACE_OVER:
             self._give_up()
+        elif due is Due.CLOSING_OVER:
+            self._cut_off(None if self._producer is None else self._producer.error)
         elif due is Due.SEND_TIMEOUT:
             self.end(CloseReason.SEND_TIMEOUT)
         elif due is Due.LIFETIME:
@@ -483,10 +464,10 @@ class Stream:
 
     async def _wind_up(self) -> None:
         self._deadlines.stop()
-        for beside in (self._companions, self._listener, self._verdict):
+        for beside in (self._companions, self._listener):
             if beside is not None:
                 beside.cancel()
-        self._companions = self._listener = self._verdict = None
+        self._companions = self._listener = None
         if self._producer is not None:
             self._producer.stop()
         reason, steps = self._reason or CloseReason.FINISHED, Steps(self._loop, self._report)
@@ -510,12 +491,7 @@ class Stream:
     async def _clean_up(self, reason: CloseReason, steps: Steps) -> None:
         producer, timeout = self._producer, self._settings.cleanup_timeout
         if producer is not None:
-            if not producer.begun:
-                await steps.take("events", self._first_step, math.inf)
-            if producer.unused:
-                await steps.take("events", producer.close_unused, steps.deadline(timeout))
-            if not producer.done:
-                await steps.close(producer, self._source, timeout)
+            await steps.close(producer, self._source, timeout)
             if producer.error not in (None, self._error, self._interrupted, steps.interrupted):
                 self._report(producer.error, "events")
         self._writer.abandon()
