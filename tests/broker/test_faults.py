@@ -29,6 +29,7 @@ from tests.broker.clients import Client, Ledger
 from tests.broker.conftest import Diary
 from tests.broker.reading import settle, take, texts
 from tests.broker.redis_server import RedisServer
+from tests.waiting import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
 
@@ -133,23 +134,16 @@ async def restart(server: RedisServer) -> None:
     await anyio.to_thread.run_sync(server.start)
 
 
-async def eventually(reached: Any) -> None:
-    """Wait for something that another task brings about."""
-    with anyio.fail_after(15):
-        while not reached():
-            await anyio.sleep(0.01)
-
-
 @pytest.mark.parametrize("own_redis", [APPEND_ONLY], indirect=True)
 async def test_a_crash_with_an_append_only_file_is_bridged(own_redis: RedisServer, diary: Diary) -> None:
     """The server is killed under load and comes back with its data: streams stay open, miss nothing, get no reset."""
     async with playing(own_redis, diary) as scene:
         await crash(own_redis)
-        await eventually(lambda: not scene.brokers[0].health().ok and not scene.brokers[1].health().ok)
+        await until(lambda: not scene.brokers[0].health().ok and not scene.brokers[1].health().ok)
         with pytest.raises(BrokerUnavailableError, match=rf"127\.0\.0\.1:{own_redis.port}"):
             await scene.brokers[0].publish("a", "while it is away")
         await restart(own_redis)
-        await eventually(lambda: scene.brokers[0].health().ok and scene.brokers[1].health().ok)
+        await until(lambda: scene.brokers[0].health().ok and scene.brokers[1].health().ok)
     assert scene.resets == [[]] * 8
     assert diary.names().count("lost") == diary.names().count("back") == 2
     epochs = {position.epoch for _, position, _ in scene.ledger.events}
@@ -160,9 +154,9 @@ async def test_a_crash_without_persistence_is_told(own_redis: RedisServer, diary
     """The server is killed under load and comes back empty: each client gets exactly one reset, and goes on."""
     async with playing(own_redis, diary) as scene:
         await crash(own_redis)
-        await eventually(lambda: not scene.brokers[0].health().ok)
+        await until(lambda: not scene.brokers[0].health().ok)
         await restart(own_redis)
-        await eventually(lambda: scene.brokers[0].health().ok and scene.brokers[1].health().ok)
+        await until(lambda: scene.brokers[0].health().ok and scene.brokers[1].health().ok)
     assert scene.resets == [["lost"]] * 8
     assert diary.names().count("lost") == diary.names().count("back") == 2
 
@@ -172,9 +166,9 @@ async def test_an_outage_is_logged_with_its_cause_and_its_length(own_redis: Redi
     with capture_logs() as logs:
         async with Broker(own_redis.url, observers=[diary, StructlogObserver()]) as broker:
             await crash(own_redis)
-            await eventually(lambda: not broker.health().ok)
+            await until(lambda: not broker.health().ok)
             await restart(own_redis)
-            await eventually(lambda: broker.health().ok)
+            await until(lambda: broker.health().ok)
     (_, error), (_, outage) = diary.entries
     assert str(error)
     assert logs == [
@@ -190,7 +184,7 @@ async def test_a_listener_without_an_answer_is_logged_with_the_address(
     monkeypatch.setattr(listener, "CHECK_INTERVAL", 0.1)
     async with Broker(own_redis.url, observers=[diary], timeout=0.3):
         monkeypatch.setattr(Listener, "_take_answer", lambda self, number: None)
-        await eventually(lambda: diary.entries)
+        await until(lambda: diary.entries)
     name, error = diary.entries[0]
     assert name == "lost"
     assert f"127.0.0.1:{own_redis.port} does not answer its listener within 0.3 s" in str(error)
@@ -204,10 +198,10 @@ async def test_a_server_that_is_away_is_asked_less_and_less_often(
     monkeypatch.setattr(listener, "anyio", pauses)
     async with Broker(own_redis.url, observers=()) as broker:
         for _ in range(2):
-            await eventually(lambda: broker.health().ok)
+            await until(lambda: broker.health().ok)
             pauses.seconds.clear()
             await crash(own_redis)
-            await eventually(lambda: len(pauses.seconds) >= 10)
+            await until(lambda: len(pauses.seconds) >= 10)
             await restart(own_redis)
             for number, seconds in enumerate(pauses.seconds[:10]):
                 longest = min(0.05 * 2**number, 2.0)
@@ -236,7 +230,7 @@ async def test_a_crash_back_to_an_old_snapshot_is_told(own_redis: RedisServer, d
         await scene.traffic()
         await crash(own_redis)
         await restart(own_redis)
-        await eventually(lambda: diary.names().count("back") == 2)
+        await until(lambda: diary.names().count("back") == 2)
     assert scene.resets == [["lost"]] * 8
 
 
@@ -277,8 +271,8 @@ async def test_a_reader_that_lived_through_a_restart_is_at_the_new_epoch(own_red
         await client.read_up_to(ledger.events[-1][1])
         await crash(own_redis)
         await restart(own_redis)
-        await eventually(lambda: large.health().outages and small.health().outages)
-        await eventually(lambda: large.health().ok and small.health().ok)
+        await until(lambda: large.health().outages and small.health().outages)
+        await until(lambda: large.health().ok and small.health().ok)
         for count in (3, 50):
             for _ in range(count):
                 await ledger.publish(large, "a")
@@ -298,7 +292,7 @@ async def test_dropped_connections_are_bridged(own_redis: RedisServer, diary: Di
             await anyio.to_thread.run_sync(own_redis.command, "CLIENT", "KILL", "TYPE", "pubsub")
             await anyio.to_thread.run_sync(own_redis.command, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
             await scene.traffic()
-        await eventually(lambda: diary.names().count("back") == diary.names().count("lost") >= 2)
+        await until(lambda: diary.names().count("back") == diary.names().count("lost") >= 2)
     assert scene.resets == [[]] * 8
 
 
@@ -326,7 +320,7 @@ async def test_a_command_without_an_answer_makes_the_listener_look(
             assert broker.health().ok
             with pytest.raises(BrokerUnavailableError):
                 await broker.publish("a", "x")
-            await eventually(lambda: not broker.health().ok)
+            await until(lambda: not broker.health().ok)
 
 
 @pytest.fixture
@@ -434,7 +428,7 @@ async def test_a_flushed_server_is_told(own_redis: RedisServer, diary: Diary) ->
     """Somebody empties the database under load: each client gets exactly one reset."""
     async with playing(own_redis, diary) as scene:
         await anyio.to_thread.run_sync(own_redis.command, "FLUSHALL")
-        await eventually(lambda: diary.names().count("back") == 2)
+        await until(lambda: diary.names().count("back") == 2)
     assert scene.resets == [["lost"]] * 8
 
 
@@ -654,7 +648,7 @@ async def test_what_is_read_again_overtakes_nothing(own_redis: RedisServer, monk
         own_redis.command("CLIENT", "KILL", "TYPE", "pubsub")
         await other.publish("a", "missed")
         assert await texts(subscription, 1) == ["missed"]
-        await eventually(lambda: late)
+        await until(lambda: late)
         subscription.wake()
         received = EventDecoder().feed(await subscription.pull())
         released.append(True)
@@ -712,11 +706,11 @@ async def test_what_an_old_log_has_proven_proves_nothing_of_a_new_one(
     async with Broker(own_redis.url, observers=()) as broker:
         for number in range(20):
             newest = await broker.publish("other", str(number))
-        await eventually(lambda: broker.health().position == newest)
+        await until(lambda: broker.health().position == newest)
         own_redis.command("FLUSHALL")
-        await eventually(lambda: not broker.health().ok)
+        await until(lambda: not broker.health().ok)
         monkeypatch.setattr(listener, "CHECK_INTERVAL", 3600.0)
-        await eventually(lambda: broker.health().ok)
+        await until(lambda: broker.health().ok)
         async with broker.subscribe("a") as subscription:
             own_redis.command("CLIENT", "KILL", "TYPE", "pubsub")
             await broker.publish("a", "missed")
@@ -728,13 +722,13 @@ async def test_subscribing_while_it_is_away(own_redis: RedisServer) -> None:
     async with Broker(own_redis.url, observers=(), timeout=0.3) as broker, broker.subscribe("a"):
         await broker.publish("a", "before")
         await crash(own_redis)
-        await eventually(lambda: not broker.health().ok)
+        await until(lambda: not broker.health().ok)
         async with broker.subscribe("a") as subscription:
             with anyio.fail_after(2), pytest.raises(BrokerUnavailableError, match="cannot be listened to"):
                 async with broker.subscribe("new"):
                     pass
             await restart(own_redis)
-            await eventually(lambda: broker.health().ok)
+            await until(lambda: broker.health().ok)
             await broker.publish("a", "after")
             with anyio.fail_after(5):
                 events = [(await anext(subscription)).event for _ in range(2)]
@@ -794,13 +788,13 @@ async def test_a_server_that_is_loading_its_data_at_the_start_is_waited_for(own_
     own_redis.kill()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(anyio.to_thread.run_sync, own_redis.start, *slowly)
-        await eventually(lambda: is_loading(own_redis))
+        await until(lambda: is_loading(own_redis))
         async with Broker(own_redis.url, observers=()) as broker:
             assert "loading" in str(broker.health().error)
             with pytest.raises(BrokerUnavailableError, match="loading") as caught:
                 await broker.publish("a", "x")
             assert not caught.value.in_doubt
-            await eventually(lambda: broker.health().ok)
+            await until(lambda: broker.health().ok)
 
 
 def is_loading(server: RedisServer) -> bool:
@@ -840,7 +834,7 @@ async def test_a_publish_that_was_not_sent_is_not_in_doubt(own_redis: RedisServe
     """An error says whether the event may be there: with no connection it cannot."""
     async with Broker(own_redis.url, observers=()) as broker:
         await crash(own_redis)
-        await eventually(lambda: not broker.health().ok)
+        await until(lambda: not broker.health().ok)
         with pytest.raises(BrokerUnavailableError) as caught:
             await broker.publish("a", "lost")
         assert not caught.value.in_doubt

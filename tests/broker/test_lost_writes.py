@@ -18,17 +18,11 @@ from starlette_sse.decoding import EventDecoder, MessageEvent
 from starlette_sse.presence import count_together
 from tests.broker.reading import settle, take, texts
 from tests.broker.redis_server import RedisServer, running
+from tests.waiting import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
 
 APPEND_ONLY = ("--appendonly", "yes", "--appendfsync", "always")
-
-
-async def eventually(reached: Any) -> None:
-    """Wait for something that another task brings about."""
-    with anyio.fail_after(20):
-        while not reached():
-            await anyio.sleep(0.01)
 
 
 async def lose_power(server: RedisServer, written: dict[Path, int], *brokers: Broker) -> None:
@@ -37,7 +31,7 @@ async def lose_power(server: RedisServer, written: dict[Path, int], *brokers: Br
     await anyio.to_thread.run_sync(server.lose_power, written)
     await anyio.to_thread.run_sync(server.start)
     for broker, before in zip(brokers, outages, strict=True):
-        await eventually(lambda: broker.health().outages > before and broker.health().ok)  # noqa: B023
+        await until(lambda: broker.health().outages > before and broker.health().ok)  # noqa: B023
 
 
 async def up_to(subscription: Subscription, last: str) -> list[MessageEvent]:
@@ -124,7 +118,7 @@ async def test_a_page_of_the_new_log_is_no_word_of_what_is_lost(
             await anyio.to_thread.run_sync(own_redis.lose_power, written)
             await anyio.to_thread.run_sync(own_redis.start)
             gate.set()
-            await eventually(lambda: broker.health().outages and broker.health().ok)
+            await until(lambda: broker.health().outages and broker.health().ok)
             await broker.publish("a", "after")
         assert told(received) in (["5", "6", "lost", "after"], ["lost", "after"])
 
@@ -160,17 +154,17 @@ async def test_a_server_that_has_followed_another_meanwhile_has_another_log(
     with running(tmp_path_factory.mktemp("replica"), *follows) as replica:
         async with Broker(own_redis.url, observers=()) as broker, broker.subscribe("a") as live:
             await broker.publish("a", "kept")
-            await eventually(lambda: replica.names(":channel:a"))
+            await until(lambda: replica.names(":channel:a"))
             # The network splits, and the replica takes over.
             replica.command("REPLICAOF", "NO", "ONE")
             seen = [await broker.publish("a", f"lost {number}") for number in range(5)]
             assert await texts(live, 6) == ["kept", *(f"lost {number}" for number in range(5))]
             # It heals: the old master follows the new one, and takes over again.
             own_redis.command("REPLICAOF", "127.0.0.1", replica.port)
-            await eventually(lambda: own_redis.command("INFO", "replication")["master_link_status"] == "up")
+            await until(lambda: own_redis.command("INFO", "replication")["master_link_status"] == "up")
             own_redis.command("REPLICAOF", "NO", "ONE")
             assert told(await take(live, 1)) == ["lost"]
-            await eventually(lambda: broker.health().ok)
+            await until(lambda: broker.health().ok)
             for number in range(8):
                 await broker.publish("a", number)
             assert told(await up_to(live, "7")) == [str(number) for number in range(8)]
@@ -226,7 +220,7 @@ async def test_one_outage_is_one_reset_whatever_was_lost(
             for number in range(20):
                 for name in "abc":
                     await there.publish(name, f"missed {number}")
-            await eventually(lambda: here.health().outages and here.health().ok)
+            await until(lambda: here.health().outages and here.health().ok)
             for number in range(10):
                 for name in "abc":
                     await there.publish(name, f"{name} after {number}")
@@ -246,7 +240,7 @@ async def test_a_client_that_a_page_has_told_of_a_new_log_is_told_once(
         async with broker.subscribe("a", old) as subscription:
             assert told(await take(subscription, 1)) == ["epoch"]
             assert told(await take(live, 1)) == ["lost"]
-            await eventually(lambda: broker.health().ok)
+            await until(lambda: broker.health().ok)
             await broker.publish("a", "z")
             assert told(await up_to(subscription, "z")) == ["z"]
 
@@ -285,8 +279,8 @@ async def test_a_listener_whose_connection_takes_nothing_more_is_given_up(
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(visit)
-            await eventually(lambda: not broker.health().ok)
+            await until(lambda: not broker.health().ok)
             assert "takes nothing from its listener" in str(broker.health().error)
             stuck = False
-            await eventually(lambda: broker.health().ok)
+            await until(lambda: broker.health().ok)
             tasks.cancel_scope.cancel()

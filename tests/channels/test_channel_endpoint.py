@@ -25,8 +25,8 @@ from starlette_sse import (
 )
 from starlette_sse.observers import Observer, StreamFacts
 from starlette_sse.testing import Ending, SSETestClient, capture_logs
-from tests.limits.visits import Visit
 from tests.streams.apps import app_of
+from tests.visits import Visit, scope_of
 
 pytestmark = pytest.mark.anyio
 
@@ -202,7 +202,7 @@ async def test_frames_that_are_ready_together_leave_in_one_send() -> None:
         if b"49" in bodies[-1]:
             got.set()
 
-    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+    scope = scope_of()
 
     async def serve() -> None:
         await endpoint(scope, anyio.sleep_forever, send)  # type: ignore[arg-type]
@@ -404,7 +404,7 @@ async def test_one_stalled_client_among_a_thousand_holds_nothing_up() -> None:
     endpoint = news(broker_options={"history": 50}, send_timeout=None, ping_interval=None)
     clients, events = 1000, 200
     counts = [0] * clients
-    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+    scope = scope_of()
     ended = anyio.Event()
 
     def receiver(number: int) -> Any:
@@ -451,7 +451,7 @@ async def test_an_event_that_comes_as_the_client_goes_is_not_sent() -> None:
         ended.append(reason)
 
     endpoint = news(on_disconnect=on_disconnect, send_timeout=None)
-    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+    scope = scope_of()
     opened = anyio.Event()
 
     async def receive() -> Any:
@@ -489,7 +489,7 @@ async def test_a_stream_that_has_caught_up_does_not_hold_what_it_missed() -> Non
 
     async def serve(position: str) -> None:
         headers = [(b"last-event-id", position.encode())]
-        scope = {"type": "http", "method": "GET", "path": "/", "headers": headers, "query_string": b""}
+        scope = scope_of(headers=headers)
         await endpoint(scope, receive, send)
 
     async with anyio.create_task_group() as tasks:
@@ -592,7 +592,7 @@ async def test_a_stream_that_is_cancelled_before_it_opens_cleans_up(takes: float
         notes.append(message)
 
     async def visit() -> None:
-        scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+        scope = scope_of()
         await Slow(scope, anyio.sleep_forever, send)  # type: ignore[arg-type]
 
     async with anyio.create_task_group() as tasks:
@@ -735,7 +735,7 @@ async def test_a_send_that_fails_in_the_streams_own_task_lets_its_cleanup_comple
         if sent == 3:
             raise OSError("the client has gone")
 
-    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+    scope = scope_of()
 
     async def serve() -> None:
         await Careful(scope, anyio.sleep_forever, send)  # type: ignore[arg-type]

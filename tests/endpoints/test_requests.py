@@ -21,6 +21,7 @@ from starlette_sse import BrokerUnavailableError, CloseReason, ConfigurationErro
 from starlette_sse.testing import Ending, SSETestClient, capture_logs
 from tests.loopback import serving
 from tests.streams.apps import Noting, serve
+from tests.visits import scope_of
 
 pytestmark = pytest.mark.anyio
 
@@ -181,7 +182,7 @@ async def test_a_body_over_http_2_needs_no_length() -> None:
         async def events(self, request: Request) -> AsyncIterator[Any]:
             yield str(await request.body(), "ascii")
 
-    scope = {"type": "http", "method": "POST", "path": "/", "headers": [], "query_string": b"", "http_version": "2"}
+    scope = scope_of(method="POST", http_version="2")
     bodies = []
     messages = iter([{"type": "http.request", "body": b"abc", "more_body": False}])
 
@@ -430,7 +431,7 @@ async def test_a_client_that_leaves_while_it_sends_its_body_gets_no_answer() -> 
 
     sent: list[Any] = []
     headers = [(b"content-length", b"5")]
-    scope = {"type": "http", "method": "POST", "path": "/", "headers": headers, "query_string": b""}
+    scope = scope_of(method="POST", headers=headers)
     for _ in range(2):
         await Single(scope, gone, send)
     assert (sent, Single.notes) == ([], [])
@@ -464,7 +465,7 @@ async def test_a_body_that_is_too_large_is_answered_413(header: tuple[bytes, byt
 
     async def send(message: Any) -> None: ...
 
-    scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": [header]}
+    scope = scope_of(method="POST", headers=[header])
     for _ in range(2):
         received.clear()
         with pytest.raises(HTTPException) as caught:
@@ -521,7 +522,7 @@ async def test_a_body_that_does_not_come_holds_no_place_for_long() -> None:
 
     async def send(message: Any) -> None: ...
 
-    scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "client": ("10.0.0.1", 1)}
+    scope = scope_of(method="POST", client=("10.0.0.1", 1))
     began = anyio.current_time()
     with pytest.raises(HTTPException) as caught:
         await Patient(scope | {"headers": [(b"content-length", b"10")]}, receive, send)

@@ -26,6 +26,8 @@ from starlette_sse.eventloop.threads import ThreadCall
 from starlette_sse.iterators import threads_of_iterators
 from starlette_sse.testing import SSETestClient, capture_logs
 from tests.streams.apps import Noting, serve
+from tests.visits import scope_of
+from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -79,7 +81,7 @@ class Connecting(Noting):
 
 
 async def connect(endpoint: type[Connecting]) -> None:
-    scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": []}
+    scope = scope_of()
 
     async def receive() -> Any:
         await anyio.sleep_forever()
@@ -404,12 +406,6 @@ class Blocked(SSEEndpoint):
             yield "second"
         finally:
             self.closed.append(threading.current_thread())
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    with anyio.fail_after(20):
-        while not condition():
-            await anyio.sleep(0.001)
 
 
 async def test_a_thread_that_is_stuck_counts_until_it_ends(caplog: pytest.LogCaptureFixture) -> None:

@@ -9,7 +9,7 @@ import pytest
 from starlette.requests import Request
 
 from starlette_sse import ConfigurationError, SSEEndpoint
-from tests.limits.visits import Visit
+from tests.visits import Visit
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from starlette_sse import CloseReason, ConfigurationError, SSEEndpoint
 from starlette_sse.limits import StreamLimit
 from starlette_sse.refusals import StreamRefusedError
 from starlette_sse.testing import nothing_left_running
-from tests.limits.visits import Visit, held
+from tests.visits import Visit, held
 
 pytestmark = pytest.mark.anyio
 

@@ -27,9 +27,9 @@ from starlette_sse.observers import Observer
 from starlette_sse.presence import CHANNEL, Presence, count_together
 from tests.broker.redis_server import RedisServer
 from tests.broker.redis_server import running as redis_running
-from tests.limits.visits import Visit
 from tests.servers.client import EventStream
 from tests.servers.processes import ROOT, Program, eventually, running
+from tests.visits import Visit
 
 pytestmark = pytest.mark.anyio
 

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette_sse import SSEEndpoint, limits
 from starlette_sse.limits import ConnectRate, StreamLimit, one_client
 from starlette_sse.refusals import StreamRefusedError
-from tests.limits.visits import Visit, held
+from tests.visits import Visit, held
 
 
 class Clock:

@@ -13,7 +13,7 @@ from starlette_sse import SSEEndpoint, lifespan
 from starlette_sse.decoding import EventDecoder
 from starlette_sse.observers import Observer
 from starlette_sse.refusals import FULL, refuse
-from tests.limits.visits import Visit
+from tests.visits import Visit
 
 pytestmark = pytest.mark.anyio
 

@@ -27,10 +27,10 @@ from starlette_sse.broker.log import Log
 from starlette_sse.broker.memory import MemoryBackend
 from starlette_sse.closing import CHANNEL, close_everywhere, follow_closes
 from tests.broker.redis_server import running as redis_running
-from tests.limits.visits import Visit
 from tests.responses.exchanges import Exchange
 from tests.servers.client import EventStream
 from tests.servers.processes import ROOT, running
+from tests.visits import Visit
 
 pytestmark = pytest.mark.anyio
 

@@ -33,7 +33,7 @@ from starlette_sse.broker.memory import MemoryBackend
 from starlette_sse.eventloop import current_event_loop
 from starlette_sse.registry import visitors
 from starlette_sse.testing import Ending, SSETestClient, StreamEndedError
-from tests.limits.visits import Visit
+from tests.visits import Visit
 
 pytestmark = pytest.mark.anyio
 

@@ -10,6 +10,8 @@ import anyio
 from anyio.lowlevel import checkpoint
 from starlette.types import ASGIApp, Message
 
+from tests.visits import scope_of
+
 __all__ = ["Exchange", "answer"]
 
 #: What a response's headers hold, as a server sends them.
@@ -33,7 +35,7 @@ class Exchange:
         takes: Callable[[Message], float] = lambda _: 0.0,
         **scope: Any,
     ) -> None:
-        self.scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b"", **scope}
+        self.scope = scope_of(**scope)
         self.error: Exception | None = None
         self.messages: list[Message] = []
         self.sent_at: list[float] = []

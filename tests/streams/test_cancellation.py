@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette_sse import CloseReason
 from starlette_sse.eventloop import current_event_loop
 from tests.streams.apps import Noting
+from tests.visits import scope_of
 
 pytestmark = pytest.mark.anyio
 
@@ -58,7 +59,7 @@ async def test_a_task_that_is_cancelled_during_the_cleanup_is_cancelled_after_it
             gone.set()
 
     async def run() -> None:
-        await Slow({"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}, receive, send)
+        await Slow(scope_of(), receive, send)
 
     task = asyncio.ensure_future(run())
     await cleaning.wait()

@@ -14,6 +14,7 @@ from starlette_sse import CloseReason, SSEEndpoint
 from starlette_sse.observers import Observer
 from starlette_sse.testing import Ending, capture_logs
 from tests.streams.apps import Noting, serve
+from tests.visits import scope_of
 
 pytestmark = pytest.mark.anyio
 
@@ -57,7 +58,7 @@ async def test_a_receive_that_fails_means_that_the_client_is_gone() -> None:
 
     async def send(message: Any) -> None: ...
 
-    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+    scope = scope_of()
     with anyio.fail_after(3600):
         await Endless(scope, receive, send)
     assert Endless.notes == [*ALL_STEPS, CloseReason.CLIENT_GONE]
@@ -96,7 +97,7 @@ async def test_a_send_that_fails_means_that_the_client_is_gone(gone: type[Except
         if what in message.get("body", b""):
             raise gone
 
-    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+    scope = scope_of()
     await Endless(scope, anyio.sleep_forever, send)  # type: ignore[arg-type]
     assert Endless.notes == [*ALL_STEPS, CloseReason.CLIENT_GONE]
     assert failures.told == []
@@ -225,7 +226,7 @@ async def test_a_request_that_the_server_cancels_is_cancelled() -> None:
             sent.set()
 
     async def serve() -> None:
-        scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+        scope = scope_of()
         try:
             await Endless(scope, anyio.sleep_forever, send)  # type: ignore[arg-type]
         except anyio.get_cancelled_exc_class():
@@ -256,7 +257,7 @@ async def test_a_request_that_is_cancelled_during_its_last_frame_cleans_up_too()
             await anyio.sleep_forever()
 
     async def serve() -> None:
-        scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+        scope = scope_of()
         try:
             await Brief(scope, anyio.sleep_forever, send)  # type: ignore[arg-type]
         except anyio.get_cancelled_exc_class():
@@ -287,7 +288,7 @@ async def test_on_disconnect_runs_for_a_generator_that_never_started() -> None:
 
     async def send(message: Any) -> None: ...
 
-    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+    scope = scope_of()
     await Late(scope, receive, send)
     assert Late.notes[0] == "connected"
     assert Late.notes[-1] is CloseReason.CLIENT_GONE
@@ -338,7 +339,7 @@ async def test_a_client_that_is_gone_at_any_send_is_no_failure(error: type[Excep
         if len(sent) == sends + 1:
             raise error
 
-    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+    scope = scope_of()
     with capture_logs() as logs, anyio.fail_after(3600):
         await Endless(scope, anyio.sleep_forever, send)  # type: ignore[arg-type]
     assert Endless.notes[-1] is CloseReason.CLIENT_GONE

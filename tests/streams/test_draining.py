@@ -23,8 +23,8 @@ from starlette_sse.draining import STATE_KEY, Domain, domain_of
 from starlette_sse.eventloop import EventLoop, current_event_loop
 from starlette_sse.eventloop.signals import ChainedHandler
 from starlette_sse.testing import Ending
-from tests.limits.visits import Visit
 from tests.streams.apps import Noting, serve
+from tests.visits import Visit, scope_of
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ async def open_stream(scope: dict[str, Any]) -> None:
 
     async def send(message: Any) -> None: ...
 
-    await Endless({"type": "http", "method": "GET", "path": "/", "headers": [], **scope}, anyio.sleep_forever, send)  # type: ignore[arg-type]
+    await Endless(scope_of(**scope), anyio.sleep_forever, send)  # type: ignore[arg-type]
 
 
 async def noted(what: str) -> None:

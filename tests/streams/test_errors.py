@@ -20,6 +20,7 @@ from starlette_sse import CloseReason, ServerSentEvent
 from starlette_sse.observers import Observer
 from starlette_sse.testing import Ending, SSETestClient
 from tests.streams.apps import Noting, app_of, serve
+from tests.visits import scope_of
 
 pytestmark = pytest.mark.anyio
 
@@ -77,7 +78,7 @@ async def test_an_exception_is_redacted_where_no_app_says_otherwise() -> None:
         nonlocal body
         body += message.get("body", b"")
 
-    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+    scope = scope_of()
     await failing(ValueError("/etc/secret"))(scope, anyio.sleep_forever, send)  # type: ignore[arg-type]
     assert b"event: stream-error" in body
     assert b"secret" not in body
@@ -286,7 +287,7 @@ async def test_an_interrupt_leaves_the_stream_bare() -> None:
 
     async def send(message: Any) -> None: ...
 
-    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+    scope = scope_of()
     with pytest.raises(KeyboardInterrupt):
         await Interrupted(scope, anyio.sleep_forever, send)  # type: ignore[arg-type]
     assert Interrupted.notes == ["connected", CloseReason.CANCELLED]
@@ -330,7 +331,7 @@ async def test_an_error_of_send_that_is_no_sign_of_a_client_that_has_gone_is_rep
     async def send(message: Any) -> None:
         raise TypeError("a middleware's mistake")
 
-    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+    scope = scope_of()
     with pytest.raises(TypeError, match="a middleware's mistake"):
         await Sending(scope, anyio.sleep_forever, send)  # type: ignore[arg-type]
 

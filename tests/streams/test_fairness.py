@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette_sse import CloseReason
 from starlette_sse.testing import virtual_backend
 from tests.streams.apps import Noting
+from tests.visits import scope_of
 
 pytestmark = pytest.mark.anyio
 
@@ -44,7 +45,7 @@ async def test_a_generator_that_never_waits_leaves_the_loop_to_others() -> None:
         turns += 1
         time.sleep(0.0001)
 
-    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+    scope = scope_of()
     await Endless(scope, receive, send)
     assert len(others) == 20
     assert Endless.notes == ["connected", CloseReason.CLIENT_GONE]

@@ -32,6 +32,7 @@ from starlette_sse.streams import Stream
 from starlette_sse.streams.producers import Producer
 from starlette_sse.streams.writers import FrameWriter
 from tests.loopback import Reader, serving
+from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -74,13 +75,6 @@ def connections_of(port: int) -> list[Any]:
         for each in psutil.Process().net_connections()
         if each.laddr.port == port and each.status != psutil.CONN_LISTEN
     ]
-
-
-async def until(done: Any) -> None:
-    """Wait for a condition, with a deadline that only a fault meets."""
-    async with asyncio.timeout(20):
-        while not done():
-            await asyncio.sleep(0.01)
 
 
 def alive() -> list[object]:
@@ -270,7 +264,7 @@ async def test_a_client_that_has_asked_for_more_behind_its_stream_is_noticed(
             assert b" 200 " in await reader.readline()
             await reader.readuntil(b"first" if endpoint is Endless else b"tick")
             writer.transport.abort()
-            await until(lambda number=number: len(Behind.reasons) > number)
+            await until(lambda: len(Behind.reasons) > number)  # noqa: B023
     assert Behind.reasons == [CloseReason.CLIENT_GONE] * 3
     assert Behind.cleaned == [True] * 3
 
@@ -383,7 +377,7 @@ async def test_a_client_that_stalls_is_no_error_of_the_app(caplog: pytest.LogCap
             # It passes nothing on to the root's handlers.
             logging.getLogger("uvicorn.error").addHandler(caplog.handler)
             await until(lambda: Stalled.reasons)
-            await until(lambda port=port: not connections_of(port))
+            await until(lambda: not connections_of(port))
     assert caplog.messages == []
 
 

@@ -16,6 +16,7 @@ from starlette.routing import Route
 from starlette_sse import CloseReason, EventSourceResponse, SSEEndpoint
 from starlette_sse.testing import Ending, SSETestClient, capture_logs, virtual_backend
 from tests.streams.apps import Noting, serve
+from tests.visits import scope_of
 
 pytestmark = pytest.mark.anyio
 
@@ -139,7 +140,7 @@ async def test_a_stream_whose_task_is_cancelled_before_it_begins(together: bool)
         sent.append(message)
 
     sent: list[Any] = []
-    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+    scope = scope_of()
     loop = asyncio.get_running_loop()
     request = asyncio.create_task(Own(scope, anyio.sleep_forever, send).dispatch())  # type: ignore[arg-type]
     loop.set_task_factory(made)
@@ -253,7 +254,7 @@ async def test_content_that_was_never_used_is_closed(monkeypatch: pytest.MonkeyP
 
     async def send(message: Any) -> None: ...
 
-    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+    scope = scope_of()
     loop = asyncio.get_running_loop()
     loop.set_task_factory(made)
     try:
@@ -279,7 +280,7 @@ async def test_a_response_whose_event_loop_ends_is_cancelled(first: str) -> None
 
     async def send(message: Any) -> None: ...
 
-    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+    scope = scope_of()
     with capture_logs() as logs:
         response = EventSourceResponse(content(), data_sender_callable=sender)
         request = asyncio.create_task(response(scope, anyio.sleep_forever, send))  # type: ignore[arg-type]
@@ -301,7 +302,7 @@ async def test_a_stream_whose_event_loop_ends_is_cancelled() -> None:
         sent.append(message)
 
     sent: list[Any] = []
-    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+    scope = scope_of()
     request = asyncio.create_task(Own(scope, anyio.sleep_forever, send).dispatch())  # type: ignore[arg-type]
     await asyncio.sleep(1)
     for task in (Own.task, request):
@@ -329,48 +330,53 @@ async def test_a_data_sender_that_it_breaks_off_ends_the_stream() -> None:
             await stream.closed()
 
 
+class Guarded(Noting):
+    """Lets everybody in, and asks again in five seconds."""
+
+    authorize_interval = 5.0
+    asked = False
+
+    async def authorize(self, request: Request) -> None:
+        if self.asked:
+            await self.ask_again()
+        self.asked = True
+
+    async def ask_again(self) -> None:
+        raise NotImplementedError
+
+
 async def test_an_authorization_that_it_breaks_off_ends_the_stream() -> None:
     """Whoever cannot be asked is not let in."""
 
-    class Guarded(Noting):
-        authorize_interval = 5.0
-        asked = 0
+    class Own(Guarded):
+        async def ask_again(self) -> None:
+            await wait_in_vain()
+            raise HTTPException(401)
 
-        async def authorize(self, request: Request) -> None:
-            self.asked += 1
-            if self.asked > 1:
-                await wait_in_vain()
-                raise HTTPException(401)
-
-    async with serve(Guarded) as client, client.stream("/") as stream:
+    async with serve(Own) as client, client.stream("/") as stream:
         await stream.expect("first")
         assert (await stream.next_event()).event == "stream-error"
-    assert CloseReason.ERROR in Guarded.notes
+    assert CloseReason.ERROR in Own.notes
 
 
 @pytest.mark.parametrize("by", ["itself", "another"])
 async def test_an_authorization_whose_task_is_cancelled_ends_the_stream(by: str) -> None:
     """It has given no answer, and nobody may be let in by that."""
 
-    class Guarded(Noting):
-        authorize_interval = 5.0
-        asked = 0
+    class Own(Guarded):
+        async def ask_again(self) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            if by == "itself":
+                task.cancel()
+            else:
+                asyncio.get_running_loop().call_later(1, task.cancel)
+            await asyncio.sleep(2)
 
-        async def authorize(self, request: Request) -> None:
-            self.asked += 1
-            if self.asked > 1:
-                task = asyncio.current_task()
-                assert task is not None
-                if by == "itself":
-                    task.cancel()
-                else:
-                    asyncio.get_running_loop().call_later(1, task.cancel)
-                await asyncio.sleep(2)
-
-    async with serve(Guarded) as client, client.stream("/") as stream:
+    async with serve(Own) as client, client.stream("/") as stream:
         await stream.expect("first")
         assert (await stream.next_event()).event == "stream-error"
-    assert CloseReason.ERROR in Guarded.notes
+    assert CloseReason.ERROR in Own.notes
 
 
 async def test_a_server_that_cancels_is_no_failure() -> None:
@@ -379,7 +385,7 @@ async def test_a_server_that_cancels_is_no_failure() -> None:
     class Endless(Noting): ...
 
     async with serve(Endless) as client:
-        scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+        scope = scope_of()
 
         async def send(message: Any) -> None: ...
 

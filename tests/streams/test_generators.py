@@ -15,6 +15,7 @@ from starlette_sse import CloseReason, SSEEndpoint
 from starlette_sse.observers import Observer
 from starlette_sse.testing import Ending, capture_logs
 from tests.streams.apps import Noting, serve
+from tests.visits import scope_of
 
 pytestmark = pytest.mark.anyio
 
@@ -337,7 +338,7 @@ async def test_the_cleanup_of_a_cancelled_stream_is_cut_at_its_deadline_too() ->
         await anyio.sleep_forever()
 
     async def run() -> None:
-        scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+        scope = scope_of()
         await Hanging(scope, receive, send)
 
     async with anyio.create_task_group() as tasks:
@@ -411,7 +412,7 @@ async def test_a_delivery_is_interrupted_once() -> None:
         return {"type": "http.disconnect"}
 
     async def visit() -> None:
-        scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+        scope = scope_of()
         await Quick(scope, receive, send)
 
     async with anyio.create_task_group() as tasks:
@@ -450,7 +451,7 @@ async def test_what_is_yielded_after_an_interruption_is_not_sent() -> None:
         return {"type": "http.disconnect"}
 
     async def visit() -> None:
-        scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+        scope = scope_of()
         await Stubborn(scope, receive, send)
 
     started = anyio.current_time()
@@ -533,7 +534,7 @@ async def test_a_stream_that_waits_does_not_hold_a_delivery_that_was_broken_off(
         return {"type": "http.disconnect"}
 
     async def visit() -> None:
-        scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+        scope = scope_of()
         await Moving(scope, receive, send)
 
     async with anyio.create_task_group() as tasks:

@@ -19,7 +19,7 @@ from starlette_sse.eventloop import current_event_loop
 from starlette_sse.streams.deadlines import Deadlines, Due, StreamSettings
 from starlette_sse.streams.writers import FrameWriter
 from starlette_sse.testing import Ending, SSETestClient
-from tests.limits.visits import Visit
+from tests.visits import Visit
 
 pytestmark = pytest.mark.anyio
 

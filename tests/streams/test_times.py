@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette_sse import ServerSentEvent
 from starlette_sse.testing import Ending
 from tests.streams.apps import Noting, serve
+from tests.visits import scope_of
 
 pytestmark = pytest.mark.anyio
 
@@ -135,7 +136,7 @@ async def test_an_opening_that_blocks_ends_the_stream_by_send_timeout() -> None:
         if message["type"] == "http.response.body":
             await anyio.sleep_forever()
 
-    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+    scope = scope_of()
     start = anyio.current_time()
     await Waiting(scope, ended.wait, send)  # type: ignore[arg-type]
     assert anyio.current_time() - start == pytest.approx(7.0)
@@ -175,7 +176,7 @@ async def test_sends_never_overlap() -> None:
         sending -= 1
         bodies.append(message.get("body", b""))
 
-    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+    scope = scope_of()
     await Busy(scope, anyio.sleep_forever, send)  # type: ignore[arg-type]
     assert b": ping\r\n\r\n" in bodies
     # The first event was ready before the response began, so it left with the opening frame.

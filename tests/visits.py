@@ -10,7 +10,12 @@ from starlette.types import Message
 
 from starlette_sse import SSEEndpoint
 
-__all__ = ["Visit", "held"]
+__all__ = ["Visit", "held", "scope_of"]
+
+
+def scope_of(path: str = "/", **more: Any) -> dict[str, Any]:
+    """Return the scope of a request with the least that a server gives; ``more`` is put over it."""
+    return {"type": "http", "method": "GET", "path": path, "headers": [], "query_string": b"", **more}
 
 
 class Visit:
@@ -26,14 +31,8 @@ class Visit:
         left: anyio.Event | None = None,
     ) -> None:
         self._endpoint = endpoint
-        self.scope: dict[str, Any] = {
-            "type": "http",
-            "method": "GET",
-            "path": path,
-            "query_string": b"",
-            "client": (client, 1234),
-            "headers": [(key.encode(), value.encode()) for key, value in (headers or {}).items()],
-        }
+        sent = [(key.encode(), value.encode()) for key, value in (headers or {}).items()]
+        self.scope = scope_of(path, client=(client, 1234), headers=sent)
         self.left = left or anyio.Event()
         self.status = 0
         self.headers: dict[str, str] = {}
