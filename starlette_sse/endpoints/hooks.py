@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
-from inspect import getattr_static, isasyncgenfunction, iscoroutinefunction, isgeneratorfunction, signature
+from inspect import getattr_static, isasyncgenfunction, isawaitable, iscoroutinefunction, isgeneratorfunction, signature
 from types import FunctionType
 from typing import Any
 
@@ -70,7 +69,7 @@ async def call_hook(endpoint: Any, sync_hooks: frozenset[str], name: str, reques
 
 async def settled(result: Any) -> Any:
     """Return what a plain function returned, which may have been written around a coroutine function."""
-    return await result if inspect.isawaitable(result) else result
+    return await result if isawaitable(result) else result
 
 
 def sync_hooks_of(endpoint: type[Any]) -> frozenset[str]:

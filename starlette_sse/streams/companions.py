@@ -10,8 +10,8 @@ from starlette_sse.streams.producers import bare, foreign_cancellation
 
 __all__ = ["Companions"]
 
-#: Of the event loop, in which the end of everything reaches the stream.
-TURNS = 3
+#: Of the event loop, in which a cancellation of all tasks, as at the end of the loop, reaches the stream.
+CANCELLATION_TURNS = 3
 
 
 class Companions:
@@ -54,8 +54,8 @@ class Companions:
         except Exception as exc:  # noqa: BLE001 - told to on_error
             self._on_error(bare(exc) or exc, doing)
         except self._loop.cancelled as exc:
-            # When all tasks are cancelled, as at the end of an event loop, the stream's own may come later.
-            for _ in range(TURNS if self._loop.is_cancelled() and not self._stopped else 0):
+            # Where all tasks are cancelled, the stream's own may come later.
+            for _ in range(CANCELLATION_TURNS if self._loop.is_cancelled() and not self._stopped else 0):
                 await self._loop.checkpoint()
             if self._stopped:
                 raise

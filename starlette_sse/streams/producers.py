@@ -22,7 +22,7 @@ LONGEST_TURN = 0.002
 MOST_EVENTS = 0xFF
 
 #: An event loop runs a new task in its next turn, or the one after; one that has not begun by then never will.
-MOST_TURNS = 10
+BEGINNING_TURNS = 10
 
 
 class Phase(Enum):
@@ -166,7 +166,7 @@ class Producer:
     async def first_step(self) -> None:
         """Wait until the iterator has taken its first step, unless the task was cancelled before."""
         turns = 0
-        while not self.begun and turns < MOST_TURNS:
+        while not self.begun and turns < BEGINNING_TURNS:
             turns += 1
             await self._loop.checkpoint()
         if not self.begun:

@@ -213,32 +213,32 @@ async def test_the_app_closes_a_stream() -> None:
     assert Closable.notes == [*ALL_STEPS, CloseReason.CLOSED]
 
 
+async def visit_that_is_cancelled(endpoint: Any, send: Any, went_on: anyio.Event) -> None:
+    """Serve a client that stays; tell whether the cancellation of its request goes on its way."""
+    try:
+        await endpoint(scope_of(), anyio.sleep_forever, send)
+    except anyio.get_cancelled_exc_class():
+        went_on.set()
+        raise
+
+
 async def test_a_request_that_the_server_cancels_is_cancelled() -> None:
     """The cleanup completes under a shield, and the cancellation goes on its way after it."""
 
     class Endless(Noting): ...
 
-    went_on = []
-    sent = anyio.Event()
+    sent, went_on = anyio.Event(), anyio.Event()
 
     async def send(message: Any) -> None:
         if b"first" in message.get("body", b""):
             sent.set()
 
-    async def serve() -> None:
-        scope = scope_of()
-        try:
-            await Endless(scope, anyio.sleep_forever, send)  # type: ignore[arg-type]
-        except anyio.get_cancelled_exc_class():
-            went_on.append(True)
-            raise
-
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(serve)
+        tasks.start_soon(visit_that_is_cancelled, Endless, send, went_on)
         await sent.wait()
         tasks.cancel_scope.cancel()
     assert Endless.notes == [*ALL_STEPS, CloseReason.CANCELLED]
-    assert went_on == [True]
+    assert went_on.is_set()
 
 
 async def test_a_request_that_is_cancelled_during_its_last_frame_cleans_up_too() -> None:
@@ -248,30 +248,21 @@ async def test_a_request_that_is_cancelled_during_its_last_frame_cleans_up_too()
         async def events(self, request: Request) -> AsyncIterator[Any]:
             yield "first"
 
-    went_on = []
-    stuck = anyio.Event()
+    stuck, went_on = anyio.Event(), anyio.Event()
 
     async def send(message: Any) -> None:
         if message.get("more_body") is False:
             stuck.set()
             await anyio.sleep_forever()
 
-    async def serve() -> None:
-        scope = scope_of()
-        try:
-            await Brief(scope, anyio.sleep_forever, send)  # type: ignore[arg-type]
-        except anyio.get_cancelled_exc_class():
-            went_on.append(True)
-            raise
-
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(serve)
+        tasks.start_soon(visit_that_is_cancelled, Brief, send, went_on)
         await stuck.wait()
         start = anyio.current_time()
         tasks.cancel_scope.cancel()
     assert anyio.current_time() - start == pytest.approx(Brief.pause)
     assert Brief.notes == ["connected", CloseReason.FINISHED]
-    assert went_on == [True]
+    assert went_on.is_set()
 
 
 async def test_on_disconnect_runs_for_a_generator_that_never_started() -> None:
