@@ -24,7 +24,7 @@ __version__ = "0.1.0"
 
 from starlette_sse.broker import Broker, Subscription
 from starlette_sse.draining import drain, lifespan
-from starlette_sse.endpoints import ChannelEndpoint, SSEEndpoint
+from starlette_sse.endpoints import ChannelEndpoint, EndpointResponse, SSEEndpoint
 from starlette_sse.events import JSONServerSentEvent, ServerSentEvent
 from starlette_sse.exceptions import (
     BrokerClosedError,
@@ -49,6 +49,7 @@ __all__ = [
     "ChannelEndpoint",
     "CloseReason",
     "ConfigurationError",
+    "EndpointResponse",
     "EventSourceResponse",
     "InvalidEventError",
     "JSONServerSentEvent",

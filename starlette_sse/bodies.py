@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from starlette_sse.headers import is_http_1
 
-__all__ = ["has_body", "read_body"]
+__all__ = ["has_body", "leave_body", "read_body"]
 
 
 def has_body(scope: Mapping[str, Any]) -> bool:
@@ -23,6 +23,11 @@ def has_body(scope: Mapping[str, Any]) -> bool:
         if name == b"transfer-encoding" or (name == b"content-length" and value != b"0"):
             return True
     return False
+
+
+def leave_body(request: Request) -> None:
+    """Take note that the body was for somebody else to read: who asks ``request`` for one gets an error."""
+    request._stream_consumed = True  # noqa: SLF001
 
 
 async def read_body(request: Request, most: int | None, seconds: float | None) -> bool:
@@ -36,6 +41,8 @@ async def read_body(request: Request, most: int | None, seconds: float | None) -
     if not has_body(request.scope):
         # What body() leaves when it has waited for the server's word that there is none.
         request._body = b""  # noqa: SLF001
+        return True
+    if request._stream_consumed:  # noqa: SLF001
         return True
     try:
         with anyio.fail_after(seconds):

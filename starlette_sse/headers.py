@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 __all__ = ["Headers", "for_protocol", "is_http_1"]
@@ -28,9 +28,15 @@ class Headers:
         self._raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in merged.items()]
         self._connection = "connection" not in merged
 
-    def start(self, scope: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the ``http.response.start`` message, with lists of its own: middleware changes them."""
+    def start(self, scope: Mapping[str, Any], more: Collection[tuple[bytes, bytes]] = ()) -> dict[str, Any]:
+        """Return the ``http.response.start`` message, with lists of its own: middleware changes them.
+
+        :param more: what this one response has besides, in place of others of these names.
+        """
         headers = self._raw.copy()
+        if more:
+            names = {name for name, _ in more}
+            headers = [(name, value) for name, value in headers if name not in names] + [*more]
         if self._connection and keeps_alive(scope):
             headers.append((b"connection", b"keep-alive"))
         return {"type": "http.response.start", "status": 200, "headers": headers}

@@ -26,7 +26,7 @@ from starlette_sse.limits import ConnectRate, StreamLimit
 from starlette_sse.observers import check_observers
 from starlette_sse.streams import StreamSettings
 
-__all__ = ["Configuration", "check_own", "opening_of"]
+__all__ = ["Configuration", "check_own", "check_preset", "opening_of"]
 
 VERBS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "QUERY")
 
@@ -149,6 +149,14 @@ def check_own(endpoint: Any, name: str) -> None:
     if name in PER_CLASS:
         raise ConfigurationError(f"{where} was set too late: it decides before there is a stream; set it on the class")
     CHECKS[name](where, getattr(endpoint, name))
+
+
+def check_preset(where: str, name: str, value: Any) -> None:
+    """Check an attribute that is to be set on an instance, if it is one of the package's."""
+    if name in PER_CLASS:
+        raise ConfigurationError(f"{where}: {name} decides before there is a stream; set it on the class")
+    if name in CHECKS:
+        CHECKS[name](where, value)
 
 
 def opening_of(endpoint: Any, position: str | None = None) -> bytes:

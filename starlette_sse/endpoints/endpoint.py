@@ -15,14 +15,16 @@ from starlette.endpoints import HTTPEndpoint
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
+from starlette_sse.bodies import leave_body
 from starlette_sse.draining import domain_of
 from starlette_sse.endpoints.configuration import Configuration
 from starlette_sse.endpoints.visits import Visit
 from starlette_sse.error_events import error_event
 from starlette_sse.events import ServerSentEvent
 from starlette_sse.exceptions import ConfigurationError
+from starlette_sse.headers import Headers
 from starlette_sse.limits import one_client
 from starlette_sse.observers import CloseReason, Observer, StructlogObserver, printable
 from starlette_sse.streams import FrameSource
@@ -113,6 +115,9 @@ class SSEEndpoint(HTTPEndpoint):
     """What watches the streams of this class."""
 
     _sse_configuration: ClassVar[Configuration]
+
+    #: The response that a function has returned in place of being the endpoint itself.
+    _sse_response: Response | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -229,7 +234,13 @@ class SSEEndpoint(HTTPEndpoint):
     async def dispatch(self) -> None:
         """Answer the request by its method."""
         request, configuration = Request(self.scope, self.receive, self.send), self._sse_configuration
-        if self.scope["method"] not in configuration.methods:
+        if self._sse_response is None:
+            opens = self.scope["method"] in configuration.methods
+        else:
+            # The function's route has chosen the method, and the function has read what it wanted.
+            opens = self.scope["method"] != "HEAD"
+            leave_body(request)
+        if not opens:
             await self._sse_answer_without_stream(request)
             return
         self._sse_visit = visit = Visit(self, request, configuration)
@@ -241,6 +252,13 @@ class SSEEndpoint(HTTPEndpoint):
             self._sse_visit = None
             visit.release()
 
+    def _sse_start(self, request: Request, headers: Headers) -> Message:
+        """Return the response's start, with what a function's response was given besides."""
+        response = self._sse_response
+        if response is None:
+            return headers.start(request.scope)
+        return {**headers.start(request.scope, response.raw_headers), "status": response.status_code}
+
     async def _sse_subscribe(self, request: Request) -> FrameSource | None:
         """Return where the stream's frames come from; None: from :meth:`events`."""
         return None
@@ -249,7 +267,7 @@ class SSEEndpoint(HTTPEndpoint):
         method, configuration = self.scope["method"], self._sse_configuration
         if method == "HEAD":
             await Visit(self, request, configuration).authorize()
-            await self.send(configuration.headers.start(self.scope))
+            await self.send(self._sse_start(request, configuration.headers))
             await self.send({"type": "http.response.body", "body": b""})
         elif method in configuration.allow:
             super().__init__(self.scope, self.receive, self.send)

@@ -215,7 +215,7 @@ class Visit:
                 encode=configuration.encode,
                 source=source,
             )
-            start = configuration.headers.start(request.scope)
+            start = endpoint._sse_start(request, configuration.headers)  # noqa: SLF001
             # An id without data is a position, so that a client that has seen no event can resume too.
             opening = configuration.opening if source is None else opening_of(endpoint, source.resume_id)
             if self._early_end is not None:

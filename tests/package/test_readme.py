@@ -212,6 +212,18 @@ async def test_the_job_goes_on_where_its_client_was(example: dict[str, Any]) -> 
         assert (await client.request("GET", "/jobs/test")).status_code == 404
 
 
+@pytest.mark.anyio
+async def test_the_greeting_is_for_the_user_of_the_dependency(example: dict[str, Any]) -> None:
+    """And the class beside it is a route of its own."""
+    async with SSETestClient(example["api"]) as client:
+        async with client.stream("/greetings?token=ann") as stream:
+            await stream.expect("hello, the one with ann")
+        async with client.stream("/clock") as stream:
+            assert (await stream.next_event()).event == "tick"
+        assert (await client.request("GET", "/greetings")).status_code == 422
+    assert "text/event-stream" in str(example["api"].openapi()["paths"]["/greetings"])
+
+
 def test_the_broadcast_example_is_a_whole_app() -> None:
     """Copied into a file of its own it is an app that any server runs."""
     (block,) = [block for block in example_blocks(README) if "Broker()" in block.astext()]

@@ -1,0 +1,275 @@
+"""An endpoint is returned by a function, which was given what only functions are."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from types import MappingProxyType
+from typing import Annotated, Any
+
+import anyio
+import pytest
+from fastapi import BackgroundTasks, Depends, FastAPI, Header
+from pydantic import BaseModel
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from starlette_sse import Broker, ChannelEndpoint, CloseReason, ConfigurationError, EndpointResponse, SSEEndpoint
+from starlette_sse.testing import Ending, SSETestClient
+from tests.streams.apps import Noting
+
+pytestmark = pytest.mark.anyio
+
+
+class Question(BaseModel):
+    text: str
+    words: int
+
+
+class Answers(Noting):
+    """Sends the words of an answer."""
+
+    question: Question
+    user: str = "nobody"
+
+    async def events(self, request: Request) -> AsyncIterator[Any]:
+        for number in range(self.question.words):
+            yield f"{self.user}: {self.question.text} {number}"
+
+
+async def current_user(authorization: Annotated[str, Header()]) -> str:
+    if authorization == "none":
+        raise HTTPException(401)
+    return authorization
+
+
+async def taking_notes() -> AsyncIterator[list[Any]]:
+    notes: list[Any] = []
+    yield notes
+    notes.append("dependency closed")
+
+
+def app_of(function: Any, *, path: str = "/", methods: tuple[str, ...] = ("GET",)) -> Starlette:
+    return Starlette(routes=[Route(path, function, methods=[*methods])])
+
+
+async def test_fastapi_s_dependencies_and_its_parsed_body_reach_the_endpoint() -> None:
+    """Whoever they refuse never gets to it."""
+
+    class Own(Answers): ...
+
+    api = FastAPI()
+
+    @api.post("/ask")
+    async def ask(question: Question, user: Annotated[str, Depends(current_user)]) -> EndpointResponse:
+        return EndpointResponse(Own, question=question, user=user)
+
+    body = {"text": "why", "words": 2}
+    async with SSETestClient(api) as client:
+        async with client.stream("/ask", method="POST", json=body, headers={"Authorization": "ann"}) as stream:
+            await stream.expect("ann: why 0", "ann: why 1")
+            assert await stream.closed() is Ending.FINISHED
+        for wrong, status in (({"json": {"text": 1}}, 422), ({"headers": {"Authorization": "none"}}, 401)):
+            asked: Any = {"json": body, "headers": {"Authorization": "ann"}, **wrong}
+            assert (await client.request("POST", "/ask", **asked)).status_code == status
+    assert Own.notes == ["connected", CloseReason.FINISHED]
+
+
+@pytest.mark.parametrize("scope", ["request", "function"])
+async def test_a_dependency_with_a_yield_is_there_as_long_as_the_stream(scope: Any) -> None:
+    """Its cleanup comes after the endpoint's, unless it is for the function alone."""
+
+    class Own(Noting): ...
+
+    api, taken = FastAPI(), Depends(taking_notes, scope=scope)
+
+    async def read(tasks: BackgroundTasks, notes: Any = taken) -> EndpointResponse:
+        Own.notes = notes
+        tasks.add_task(notes.append, "task")
+        return EndpointResponse(Own)
+
+    api.get("/")(read)
+
+    async with SSETestClient(api, timeout=100) as client, client.stream("/") as stream:
+        await stream.expect("first")
+        stream.disconnect()
+        await stream.closed()
+    life = ["connected", "cleaned up", CloseReason.CLIENT_GONE, "task"]
+    assert Own.notes == (["dependency closed", *life] if scope == "function" else [*life, "dependency closed"])
+
+
+async def test_fastapi_documents_it_as_an_event_stream() -> None:
+    """Where the route says so."""
+    api = FastAPI()
+
+    @api.get("/", response_class=EndpointResponse)
+    async def read() -> EndpointResponse:
+        return EndpointResponse(Noting)
+
+    responses = api.openapi()["paths"]["/"]["get"]["responses"]
+    assert list(responses["200"]["content"]) == ["text/event-stream"]
+
+
+async def test_a_channel_may_depend_on_what_the_function_knows() -> None:
+    """And who comes back resumes as at a route of its own."""
+
+    class News(ChannelEndpoint):
+        broker = Broker(observers=())
+        observers = ()
+
+    async def read(request: Request) -> Response:
+        return EndpointResponse(News, channels=f"user.{request.query_params['user']}")
+
+    async with News.broker, SSETestClient(app_of(read)) as client:
+        async with client.stream("/?user=ann") as ann, client.stream("/?user=bob") as bob:
+            await News.broker.publish("user.ann", "for ann")
+            await News.broker.publish("user.bob", "for bob")
+            await ann.expect("for ann")
+            await bob.expect("for bob")
+        await News.broker.publish("user.ann", "meanwhile")
+        async with client.stream("/?user=ann", headers={"Last-Event-ID": ann.last_event_id}) as again:
+            await again.expect("meanwhile")
+
+
+async def test_the_hooks_are_asked_as_at_a_route() -> None:
+    """What they answer or raise is the function's answer."""
+
+    class Own(Answers):
+        async def authorize(self, request: Request) -> None:
+            if self.user == "nobody":
+                raise HTTPException(403)
+
+        async def on_connect(self, request: Request) -> Response | None:
+            return PlainTextResponse("not you") if self.user == "bob" else None
+
+    async def ask(request: Request) -> Response:
+        return EndpointResponse(Own, user=request.query_params.get("user", "nobody"))
+
+    async with SSETestClient(app_of(ask)) as client:
+        assert (await client.request("GET", "/")).status_code == 403
+        assert (await client.request("GET", "/?user=bob")).text == "not you"
+
+
+async def test_the_route_of_the_function_says_which_methods_there_are() -> None:
+    """Whatever the class says, which is not a route there; HEAD gets the headers alone."""
+
+    class Own(Answers):
+        question = Question(text="q", words=1)
+
+    async def ask(request: Request) -> Response:
+        return EndpointResponse(Own)
+
+    async with SSETestClient(app_of(ask, methods=("GET", "PUT"))) as client:
+        async with client.stream("/", method="PUT") as stream:
+            await stream.expect("nobody: q 0")
+        head = await client.request("HEAD", "/")
+        assert (head.status_code, head.text) == (200, "")
+        assert head.headers["content-type"].startswith("text/event-stream")
+        assert Own.notes == ["connected", CloseReason.FINISHED]
+
+
+async def test_a_response_has_headers_and_cookies_of_its_own() -> None:
+    """As those that a decorator or the function sets on it; they win over the endpoint's, for this client alone."""
+
+    class Own(Answers):
+        question = Question(text="q", words=1)
+        headers = MappingProxyType({"X-Own": "1", "Cache-Control": "private"})
+
+    async def ask(request: Request) -> Response:
+        response = EndpointResponse(Own)
+        if request.query_params:
+            response.headers["cache-control"] = "no-cache"
+            response.set_cookie("a", "1")
+            response.set_cookie("b", "2")
+        return response
+
+    async with SSETestClient(app_of(ask)) as client:
+        for _ in range(2):
+            headers = (await client.request("HEAD", "/?more")).headers
+            assert headers["x-own"] == "1"
+            assert headers.getlist("cache-control") == ["no-cache"]
+            assert [cookie[:3] for cookie in headers.getlist("set-cookie")] == ["a=1", "b=2"]
+            async with client.stream("/?more") as stream:
+                assert stream.response.headers.getlist("cache-control") == ["no-cache"]
+                assert len(stream.response.headers.getlist("set-cookie")) == 2
+        headers = (await client.request("HEAD", "/")).headers
+        assert headers.getlist("cache-control") == ["private"]
+        assert "set-cookie" not in headers
+
+
+async def test_a_hook_that_wants_the_body_is_told_that_the_function_has_it() -> None:
+    """It would wait for ever, or until its client has gone; where there is none it is empty."""
+    read = []
+
+    class Own(Noting):
+        async def on_connect(self, request: Request) -> Response | None:
+            read.append(await request.body())
+            return None
+
+    async def ask(request: Request) -> Response:
+        await request.body()
+        return EndpointResponse(Own)
+
+    async with SSETestClient(app_of(ask, methods=("GET", "POST")), timeout=100) as client:
+        with pytest.raises(RuntimeError, match="consumed"):
+            await client.request("POST", "/", content=b"body")
+        async with client.stream("/") as stream:
+            await stream.expect("first")
+    assert read == [b""]
+
+
+async def test_attributes_of_the_package_may_be_given_too() -> None:
+    """For this one stream."""
+
+    class Own(Noting):
+        ping_interval = None
+
+    async def read(request: Request) -> Response:
+        return EndpointResponse(Own, ping_interval=5.0, headers={"X-Own": "1"})
+
+    async with SSETestClient(app_of(read), timeout=100) as client, client.stream("/") as stream:
+        await stream.expect("first")
+        began = anyio.current_time()
+        assert [(await stream.next_comment()).text for _ in range(2)] == ["open", "ping"]
+        assert anyio.current_time() - began <= 5.0
+        assert stream.response.headers["x-own"] == "1"
+    assert Own.ping_interval is None
+
+
+@pytest.mark.parametrize(
+    ("attributes", "told"),
+    [
+        ({"usr": "ann"}, r"usr=\.\.\.\): the class has no such attribute; annotate it"),
+        ({"scope": {}}, "the class has no such attribute"),
+        ({"_sse_configuration": None}, "the class has no such attribute"),
+        ({"on_connect": print}, "on_connect is a hook"),
+        ({"channels": print}, "the class has no such attribute"),
+        ({"max_connections": 5}, "max_connections decides before there is a stream; set it on the class"),
+        ({"ping_interval": 0}, "ping_interval"),
+        ({"headers": {"X": 1}}, "headers"),
+    ],
+)
+def test_an_attribute_that_cannot_work_is_told_at_once(attributes: dict[str, Any], told: str) -> None:
+    """Where the function makes the response, by the attribute's name."""
+    with pytest.raises(ConfigurationError, match=told):
+        EndpointResponse(Answers, **attributes)
+
+
+def test_a_hook_of_channels_is_no_attribute() -> None:
+    """Their names are."""
+
+    class News(ChannelEndpoint):
+        broker = Broker(observers=())
+
+    EndpointResponse(News, channels=["a", "b"])
+    with pytest.raises(ConfigurationError, match="channels is a hook"):
+        EndpointResponse(News, channels=lambda request: ["a"])
+
+
+@pytest.mark.parametrize("what", [None, "News", PlainTextResponse, SSEEndpoint({"type": "http"}, print, print)])  # type: ignore[arg-type]
+def test_what_is_no_endpoint_class_is_refused(what: Any) -> None:
+    """By what it is."""
+    with pytest.raises(ConfigurationError, match="takes a subclass of SSEEndpoint, not"):
+        EndpointResponse(what)
