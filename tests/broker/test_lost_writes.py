@@ -172,6 +172,47 @@ async def test_a_server_that_has_followed_another_meanwhile_has_another_log(
                 assert told(await take(back, 1)) == ["epoch"]
 
 
+async def test_a_server_that_has_followed_another_meanwhile_uses_no_number_twice(
+    own_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """As above, and so much is published before anybody looks that the log is longer than it ever was."""
+    follows = ("--repl-diskless-sync-delay", "0", "--replicaof", f"127.0.0.1 {own_redis.port}")
+    own_redis.command("CONFIG", "SET", "repl-diskless-sync-delay", "0")
+    with running(tmp_path_factory.mktemp("replica"), *follows) as replica:
+        async with Broker(own_redis.url, observers=()) as broker, broker.subscribe("quiet") as live:
+            await broker.publish("busy", "kept")
+            await until(lambda: replica.names(":channel:busy"))
+            replica.command("REPLICAOF", "NO", "ONE")
+            seen = [await broker.publish("busy", f"lost {number}") for number in range(5)]
+            own_redis.command("REPLICAOF", "127.0.0.1", replica.port)
+            await until(lambda: own_redis.command("INFO", "replication")["master_link_status"] == "up")
+            own_redis.command("REPLICAOF", "NO", "ONE")
+            # The scripts are known there still, and no process that listens hears anything of this.
+            new = [await broker.publish("busy", number) for number in range(8)]
+            assert not set(seen) & set(new)
+            async with broker.subscribe("busy", seen[-1]) as back:
+                assert told(await take(back, 1)) == ["epoch"]
+            await broker.publish("quiet", "told of the other log")
+            assert told(await take(live, 1)) == ["lost"]
+
+
+async def test_a_first_replica_is_no_loss(
+    own_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that gets one has another replication id, and all that it had."""
+    monkeypatch.setattr("starlette_sse.broker.redis.listener.CHECK_INTERVAL", 0.1)
+    own_redis.command("CONFIG", "SET", "repl-diskless-sync-delay", "0")
+    async with Broker(own_redis.url, observers=()) as broker, broker.subscribe("a") as live:
+        before = own_redis.command("INFO", "replication")["master_replid"]
+        with running(tmp_path_factory.mktemp("replica"), "--replicaof", f"127.0.0.1 {own_redis.port}") as replica:
+            await until(lambda: replica.command("INFO", "replication")["master_link_status"] == "up")
+            assert own_redis.command("INFO", "replication")["master_replid"] != before
+            await anyio.sleep(0.5)
+            await broker.publish("a", "kept")
+            assert await texts(live, 1) == ["kept"]
+        assert (broker.health().outages, broker.health().resets) == (0, 0)
+
+
 async def test_a_server_that_forgets_its_scripts_again_and_again_is_served(
     own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,7 @@ from starlette_sse.broker.log import Log, merged
 from starlette_sse.broker.positions import Position, ResetReason, new_epoch
 from starlette_sse.broker.redis.connections import Connections, NoScriptError
 from starlette_sse.broker.redis.records import entry_of, milliseconds
-from starlette_sse.broker.redis.scripts import APPEND, OPEN, READ, STATE
+from starlette_sse.broker.redis.scripts import APPEND, MOVED, OPEN, READ, STATE
 from starlette_sse.exceptions import BrokerUnavailableError
 
 __all__ = ["RemoteLog"]
@@ -37,7 +37,7 @@ class RemoteLog:
         self._prefix = prefix
         self._spare = spare
         # Each is this log's own: that another log's broker has loaded it says nothing of this log.
-        owner = f"-- {connections.database} {prefix!a}\n"
+        owner = f"-- {connections.database} {prefix!a}\n{MOVED}"
         self._scripts = {script: with_digest(owner + script) for script in (APPEND, STATE, READ)}
 
     async def begin(self) -> tuple[Position, dict[str, int]]:

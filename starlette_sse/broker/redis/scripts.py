@@ -6,12 +6,24 @@ behind is never read; it goes by its own time to live. The floor is what a chann
 at most: a channel is taken out of it when its stream has expired.
 
 A record is ``<prev> <milliseconds> <start> <size> <length of the key, or -1> LF key body``; ``start`` counts the
-bytes of the channel's earlier records.
+bytes of the channel's earlier records. All but :data:`OPEN` are run behind :data:`MOVED`.
 """
 
 from __future__ import annotations
 
-__all__ = ["APPEND", "OPEN", "READ", "STATE"]
+__all__ = ["APPEND", "MOVED", "OPEN", "READ", "STATE"]
+
+#: Tells whether the server was a replica since :data:`OPEN` was run: it still knows the scripts, but the log may have
+#: lost numbers that were used. To the others that is as if there were no log, until :data:`OPEN` has judged it. What is
+#: a replica still refuses by itself.
+MOVED = """
+local function moved(life)
+  local replication = redis.call('INFO', 'replication')
+  return life and string.find(replication, 'role:master', 1, true)
+    and string.match(replication, 'master_replid:(%x+)') ~= life
+    and string.find(string.match(replication, 'master_replid2:(%x+)') or '0', '[^0]')
+end
+"""
 
 #: KEYS: the hash. ARGV: a new epoch, the hash's time to live in ms, what the names of the channels begin with.
 #: Returns the epoch, the number, the ancestors; an error if the user has no right to the channels.
@@ -58,8 +70,8 @@ return redis.call('HMGET', KEYS[1], 'epoch', 'seq', 'ancestors')
 #: Returns the id; nil if there is no log, and an error if it may not write. What is raised is raised behind a write,
 #: which Redis does not undo.
 APPEND = """
-local log = redis.call('HMGET', KEYS[1], 'name', 'epoch', 'floor')
-if not log[1] then return nil end
+local log = redis.call('HMGET', KEYS[1], 'name', 'epoch', 'floor', 'life')
+if not log[1] or moved(log[4]) then return nil end
 local prefix = ARGV[1] .. log[1] .. ':'
 local tops, stream = prefix .. 'tops', prefix .. 'channel:' .. ARGV[7]
 local time = redis.call('TIME')
@@ -114,8 +126,8 @@ return string.format('%s-%.0f', log[2], seq)
 #: KEYS: the hash. ARGV: the keys' prefix, the hash's time to live in ms, and channels.
 #: Returns the epoch, the number, and for each channel what its last number is at most; nil if there is no log.
 STATE = """
-local log = redis.call('HMGET', KEYS[1], 'name', 'epoch', 'seq', 'floor')
-if not log[1] then return nil end
+local log = redis.call('HMGET', KEYS[1], 'name', 'epoch', 'seq', 'floor', 'life')
+if not log[1] or moved(log[5]) then return nil end
 local tops = ARGV[1] .. log[1] .. ':tops'
 local floor = redis.call('PEXPIRE', tops, ARGV[2]) == 1 and log[4] or log[3]
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
@@ -132,8 +144,8 @@ return reply
 #: channel, its number and its record; or 'gap', the epoch, the log's end, the oldest number to read after and the
 #: reason; nil if there is no log.
 READ = """
-local log = redis.call('HMGET', KEYS[1], 'name', 'epoch', 'seq', 'floor', 'ancestors')
-if not log[1] then return nil end
+local log = redis.call('HMGET', KEYS[1], 'name', 'epoch', 'seq', 'floor', 'ancestors', 'life')
+if not log[1] or moved(log[6]) then return nil end
 local prefix = ARGV[1] .. log[1] .. ':'
 local tops = prefix .. 'tops'
 local floor = redis.call('EXISTS', tops) == 1 and log[4] or log[3]
