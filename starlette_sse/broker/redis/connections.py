@@ -17,6 +17,7 @@ try:
         AuthorizationError,
         BusyLoadingError,
         NoScriptError,
+        ReadOnlyError,
         RedisError,
         ResponseError,
     )
@@ -137,14 +138,27 @@ class Connections:
                             sent = True
                             await connection.send_command(*args)
                             replies.append(await connection.read_response())
+                    except ReadOnlyError:
+                        await self._renew(pool)
+                        raise
+                    else:
                         return replies
                     finally:
                         with anyio.CancelScope(shield=True):
                             await pool.release(connection)
+                            if pool is not self._pool:
+                                await connection.disconnect(nowait=True)
         except NoScriptError:
             raise
         except ERRORS as exc:
             raise self._unavailable(exc, in_doubt=sent) from exc
+
+    async def _renew(self, pool: Any) -> None:
+        """Leave a server that is a replica now: the address may lead to the new master already."""
+        if pool is self._pool:
+            self._pool = ConnectionPool(**self._options)
+            # Those in use follow as they are released.
+            await pool.disconnect(inuse_connections=False)
 
     def _opened(self) -> Any:
         if self._pool is None:
