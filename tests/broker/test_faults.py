@@ -814,7 +814,7 @@ def is_loading(server: RedisServer) -> bool:
         ("redis://:wrong@127.0.0.1:{port}/0", "refused: invalid username-password pair"),
         ("redis://:right@127.0.0.1:{port}/99", "refused: DB index is out of range"),
         ("redis://poor:right@127.0.0.1:{port}/0", "refused: .*no permissions"),
-        ("redis://deaf:right@127.0.0.1:{port}/0", r"refused: .*channels {starlette_sse}:news:\*"),
+        ("redis://deaf:right@127.0.0.1:{port}/0", r"refused: .*channels {starlette_sse}:news:0:\*"),
     ],
 )
 async def test_a_server_that_refuses_at_the_start_ends_it(own_redis: RedisServer, url: str, told: str) -> None:

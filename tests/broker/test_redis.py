@@ -33,7 +33,7 @@ async def test_a_process_has_one_listener_whatever_its_readers(own_redis: RedisS
             assert own_redis.command("CLIENT", "LIST", "TYPE", "pubsub").count(b"\n") == 1
             assert len(own_redis.command("PUBSUB", "CHANNELS")) == 31 + 1
         with anyio.fail_after(5):
-            while own_redis.command("PUBSUB", "CHANNELS") != [b"{starlette_sse}:news:"]:
+            while own_redis.command("PUBSUB", "CHANNELS") != [b"{starlette_sse}:news:0:"]:
                 await anyio.sleep(0.01)
         assert broker.health().channels == 0
 
@@ -170,6 +170,23 @@ async def test_a_full_server_refuses_and_nothing_is_in_doubt(own_redis: RedisSer
         own_redis.command("CONFIG", "SET", "maxmemory", "0")
         await broker.publish("a", "after")
         assert await texts(subscription, 2) == ["before", "after"]
+
+
+async def test_databases_of_one_server_have_logs_of_their_own(own_redis: RedisServer) -> None:
+    """Redis tells what is published in all of them; logs of one name in two of them hear nothing of each other."""
+    url = own_redis.url.removesuffix("0")
+    async with (
+        Broker(f"{url}0", observers=()) as one,
+        Broker(f"{url}1", observers=()) as other,
+        one.subscribe("a") as here,
+        other.subscribe("a") as there,
+    ):
+        for number in range(3):
+            await one.publish("a", f"one {number}")
+            await other.publish("a", f"other {number}")
+        assert await texts(here, 3) == ["one 0", "one 1", "one 2"]
+        assert await texts(there, 3) == ["other 0", "other 1", "other 2"]
+        assert [broker.health().outages for broker in (one, other)] == [0, 0]
 
 
 async def test_the_documented_rights_are_enough(own_redis: RedisServer) -> None:

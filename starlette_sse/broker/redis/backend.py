@@ -44,7 +44,7 @@ class RedisBackend(Backend):
         self._remote = RemoteLog(self._connections, log, self._prefix)
         # However many publishers wait, the listener must see whether the server is there.
         remote = RemoteLog(self._connections, log, self._prefix, spare=True)
-        self._listener = Listener(remote, self._connections, log, f"{self._prefix}news:", self._timeout)
+        self._listener = Listener(remote, self._connections, log, remote.news, self._timeout)
         try:
             log.begin(*await self._remote.begin())
         except RefusedError:

@@ -36,8 +36,10 @@ class RemoteLog:
         self._log = log
         self._prefix = prefix
         self._spare = spare
+        #: What the names begin with of the channels on which events are told; Redis has them beside its databases.
+        self.news = f"{prefix}news:{connections.database}:"
         # Each is this log's own: that another log's broker has loaded it says nothing of this log.
-        owner = f"-- {connections.database} {prefix!a}\n{MOVED}"
+        owner = f"-- {prefix!a}\nlocal database = '{connections.database}'\n{MOVED}"
         self._scripts = {script: with_digest(owner + script) for script in (APPEND, STATE, READ)}
 
     async def begin(self) -> tuple[Position, dict[str, int]]:
@@ -46,7 +48,7 @@ class RemoteLog:
         The scripts are loaded over the same connection: a server that was started again knows none, so nothing is
         appended there before this has judged what is left.
         """
-        opening = ("EVAL", OPEN, 1, f"{self._prefix}log", new_epoch(), self._log_lives(), f"{self._prefix}news:")
+        opening = ("EVAL", OPEN, 1, f"{self._prefix}log", new_epoch(), self._log_lives(), self.news)
         loads = [("SCRIPT", "LOAD", own) for own, _ in self._scripts.values()]
         epoch, seq, ancestors = (await self._connections.commands([opening, *loads], spare=self._spare))[0]
         pairs = (pair.split("=") for pair in str(ancestors or b"", "ascii").split())

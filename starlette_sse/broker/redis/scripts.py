@@ -6,7 +6,8 @@ behind is never read; it goes by its own time to live. The floor is what a chann
 at most: a channel is taken out of it when its stream has expired.
 
 A record is ``<prev> <milliseconds> <start> <size> <length of the key, or -1> LF key body``; ``start`` counts the
-bytes of the channel's earlier records. All but :data:`OPEN` are run behind :data:`MOVED`.
+bytes of the channel's earlier records. All but :data:`OPEN` are run behind a line that says which ``database`` the log
+is in, since what is published is heard in all of them, and behind :data:`MOVED`.
 """
 
 from __future__ import annotations
@@ -119,7 +120,8 @@ for _ = 1, 2 do
 end
 redis.call('PEXPIRE', tops, ARGV[2])
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
-redis.call('PUBLISH', ARGV[1] .. 'news:' .. ARGV[7], string.format('%s %.0f ', log[2], seq) .. record)
+local news = ARGV[1] .. 'news:' .. database .. ':'
+redis.call('PUBLISH', news .. ARGV[7], string.format('%s %.0f ', log[2], seq) .. record)
 return string.format('%s-%.0f', log[2], seq)
 """
 
