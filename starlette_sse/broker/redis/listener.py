@@ -104,7 +104,11 @@ class Listener:
     def unlisten(self, channel: str) -> None:
         """Let a channel go."""
         self._log.drop(channel)
-        self._wish(channel, wanted=False)
+        if channel in self._joined:
+            self._wish(channel, wanted=False)
+        else:
+            # Nobody has asked for it yet; while the server is away that may be for long.
+            self._wishes.pop(channel, None)
 
     def doubt(self) -> None:
         """Look soon whether the server is there: it has left somebody else without an answer."""
