@@ -12,6 +12,7 @@ from typing import Any
 import anyio
 
 from starlette_sse.broker import Broker
+from starlette_sse.broker.positions import Position
 from starlette_sse.decoding import EventDecoder, MessageEvent
 from starlette_sse.eventloop import current_event_loop
 from starlette_sse.exceptions import BrokerClosedError, BrokerUnavailableError, ConfigurationError
@@ -73,11 +74,13 @@ class Following:
 
 async def follow(broker: Broker, channel: str, heed: Callable[[MessageEvent], None], state: Following) -> None:
     understood = True
+    after: str | None = None
     while True:
         next_at = anyio.current_time() + PAUSE
         try:
-            async with broker.subscribe(channel, on_lag="reset") as subscription:
+            async with broker.subscribe(channel, after, on_lag="reset") as subscription:
                 state.began.set()
+                at, after = Position.parse(subscription.position), None
                 async for entry in subscription:
                     for event in EventDecoder().feed(entry.frame):
                         try:
@@ -86,11 +89,17 @@ async def follow(broker: Broker, channel: str, heed: Callable[[MessageEvent], No
                             if understood:
                                 logging.getLogger("starlette_sse").exception(NOT_UNDERSTOOD, channel)
                             understood = False
-        except BrokerUnavailableError:
-            state.began.set()
-            # An attempt waits for the backend, and what is published between two of them is not heard.
-            await anyio.sleep_until(next_at)
+                    if not entry.channel and at is not None and entry.epoch != at.epoch:
+                        # It leads to the end of another log, and may be due to an event that was published there, as
+                        # the first that told of the loss: all of that log is newer, and nobody here has heard it.
+                        after = str(Position(entry.epoch, 0))
+                        break
+                    at = Position(entry.epoch, entry.seq)
         except BrokerClosedError as exc:
             state.error = exc
             state.began.set()
             return
+        except BrokerUnavailableError:
+            state.began.set()
+        # An attempt waits for the backend, and what is published between two of them is not heard.
+        await anyio.sleep_until(next_at)

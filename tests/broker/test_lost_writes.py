@@ -15,6 +15,7 @@ import pytest
 from redis.asyncio.connection import AbstractConnection
 
 from starlette_sse import Broker, BrokerUnavailableError, SSEEndpoint, Subscription
+from starlette_sse.closing import close_everywhere, follow_closes
 from starlette_sse.decoding import EventDecoder, MessageEvent
 from starlette_sse.presence import count_together
 from tests.broker.reading import settle, take, texts
@@ -254,6 +255,27 @@ async def test_a_server_that_is_a_replica_now_is_left_for_the_one_that_its_addre
             await until(lambda: broker.health().ok)
             await broker.publish("a", "new")
             assert await texts(live, 1) == ["new"]
+
+
+async def test_the_first_order_in_another_log_is_followed(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By that alone the others hear that the log was lost, and it is newer than the loss."""
+    clients: list[str] = []
+    monkeypatch.setattr("starlette_sse.closing.end", lambda order: clients.append(order.criteria["connection_id"]))
+    async with (
+        Broker(own_redis.url, observers=()) as here,
+        Broker(own_redis.url, observers=()) as there,
+        follow_closes(here),
+    ):
+        for client in ("1", "2", "3"):
+            await close_everywhere(there, connection_id=client)
+            await until(lambda: client in clients)  # noqa: B023
+            own_redis.command("FLUSHALL")
+        await close_everywhere(there, connection_id="4")
+        await close_everywhere(there, connection_id="5")
+        await until(lambda: "5" in clients)
+        assert clients == ["1", "2", "3", "4", "5"]
 
 
 async def test_a_server_that_forgets_its_scripts_again_and_again_is_served(
