@@ -376,12 +376,12 @@ class Stream:
             self.end(CloseReason.CLIENT_GONE)
         elif due is None:
             return
-        elif due is Due.GRACE_OVER:
-            self._give_up()
         elif due is Due.CLOSING_OVER:
             self._cut_off(None if self._producer is None else self._producer.error)
-        elif due is Due.SEND_TIMEOUT:
+        elif due is Due.SEND_TIMEOUT and self._reason is None:
             self.end(CloseReason.SEND_TIMEOUT)
+        elif due in (Due.GRACE_OVER, Due.SEND_TIMEOUT):
+            self._give_up()
         elif due is Due.LIFETIME:
             self.end(CloseReason.LIFETIME)
         elif due is Due.AUTHORIZE:

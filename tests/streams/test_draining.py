@@ -14,15 +14,17 @@ from typing import Any
 
 import anyio
 import pytest
+from starlette.applications import Starlette
 from starlette.requests import Request
+from starlette.routing import Route
 
 import starlette_sse
-from starlette_sse import CloseReason, ServerSentEvent
+from starlette_sse import Broker, ChannelEndpoint, CloseReason, ServerSentEvent
 from starlette_sse.decoding import EventDecoder
 from starlette_sse.draining import STATE_KEY, Domain, domain_of
 from starlette_sse.eventloop import EventLoop, current_event_loop
 from starlette_sse.eventloop.signals import ChainedHandler
-from starlette_sse.testing import Ending
+from starlette_sse.testing import Ending, SSETestClient
 from tests.streams.apps import Noting, serve
 from tests.visits import Visit, scope_of
 
@@ -161,6 +163,33 @@ async def test_a_stalled_client_holds_up_a_drain_for_the_grace_only() -> None:
         assert await stream.closed() is Ending.CUT
         assert anyio.current_time() - start == pytest.approx(5 + 1 + 1)
     assert Stalled.notes == ["connected", "cleaned up", CloseReason.DRAINING]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("drained_after", "ends_after"), [(10, 10 + 5), (28, 30)])
+async def test_a_client_that_takes_no_event_holds_up_a_drain_no_longer_than_any_other(
+    drained_after: float, ends_after: float
+) -> None:
+    """For the grace, or up to the send's own timeout if that comes first."""
+
+    class News(ChannelEndpoint):
+        broker = Broker(observers=())
+        channels = ("news",)
+        observers = ()
+        drain_grace = 5.0
+        send_timeout: float | None = 30.0
+
+    app = Starlette(routes=[Route("/", News)])
+    async with SSETestClient(app) as client, client.stream("/") as stream:
+        await stream.next_comment()
+        stream.stall()
+        await News.broker.publish("news", "snow")
+        start = anyio.current_time()
+        await anyio.sleep(drained_after)
+        client.drain()
+        assert await stream.closed() is Ending.CUT
+        assert anyio.current_time() - start == pytest.approx(ends_after)
+        assert stream.close_reason is CloseReason.DRAINING
 
 
 @pytest.mark.anyio
