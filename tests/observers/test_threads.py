@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -192,6 +192,47 @@ def test_nothing_happens_while_a_count_goes_up() -> None:
     counting.rejected("Endpoint", "/", Reason("draining"))
     assert waits
     assert all(waits)
+
+
+@pytest.mark.parametrize(
+    "happens",
+    [
+        lambda observer: observer.opened(Growing()),
+        lambda observer: observer.published("news", "1", 10),
+        lambda observer: observer.backend_lost(OSError("away")),
+        lambda observer: observer.backend_back(1.0),
+    ],
+    ids=["opened", "published", "lost", "back"],
+)
+def test_what_counts_in_two_metrics_counts_in_both_at_once(
+    happens: Callable[[Counting], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No scrape comes in between, and shows an event without its bytes."""
+    waits: list[bool] = []
+    counting = Counting()
+    count = counting._count
+
+    def counted(*args: Any, **kwargs: Any) -> None:
+        waits.append(kept_out(counting))
+        count(*args, **kwargs)
+
+    monkeypatch.setattr(counting, "_count", counted)
+    happens(counting)
+    assert waits == [True, True]
+
+
+def test_how_long_a_stream_lasted_is_recorded_while_others_may_collect() -> None:
+    """A library has a lock of its own around both, and each would wait for the other's."""
+    waits: list[bool] = []
+
+    class Timed(Counting):
+        def lasted(self, endpoint: str, seconds: float) -> None:
+            waits.append(kept_out(self))
+
+    counting, stream = Timed(), Growing()
+    counting.opened(stream)
+    counting.closed(stream, CloseReason.FINISHED, None)
+    assert waits == [False]
 
 
 def test_a_stream_that_ends_while_it_is_asked_counts_once(sink: Sink) -> None:
