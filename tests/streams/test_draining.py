@@ -10,10 +10,12 @@ import threading
 import weakref
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import anyio
 import pytest
+import trio
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.routing import Route
@@ -21,7 +23,7 @@ from starlette.routing import Route
 import starlette_sse
 from starlette_sse import Broker, ChannelEndpoint, CloseReason, ServerSentEvent
 from starlette_sse.decoding import EventDecoder
-from starlette_sse.draining import STATE_KEY, Domain, domain_of
+from starlette_sse.draining import STATE_KEY, Domain, domain_of, streams_by_loop
 from starlette_sse.eventloop import EventLoop, current_event_loop
 from starlette_sse.eventloop.signals import ChainedHandler
 from starlette_sse.testing import Ending, SSETestClient
@@ -29,13 +31,22 @@ from tests.streams.apps import Noting, serve
 from tests.visits import Visit, scope_of
 
 
+@contextmanager
+def handling(signum: int) -> Iterator[list[int]]:
+    """A server's own handler of a signal, in place; the list has the signals that reached it."""
+    caught: list[int] = []
+    before = signal.signal(signum, lambda signum, frame: caught.append(signum))
+    try:
+        yield caught
+    finally:
+        signal.signal(signum, before)
+
+
 @pytest.fixture
 def server_handler() -> Iterator[list[int]]:
     """A server's own SIGTERM handler, in place; the list has the signals that reached it."""
-    caught: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda signum, frame: caught.append(signum))
-    yield caught
-    signal.signal(signal.SIGTERM, before)
+    with handling(signal.SIGTERM) as caught:
+        yield caught
 
 
 class Endless(Noting):
@@ -137,6 +148,53 @@ async def test_a_stream_that_does_not_finish_is_drained_when_the_grace_is_over()
         assert anyio.current_time() - start == pytest.approx(62)
         assert stream.comments[-1].text == "draining"
     assert Long.notes == ["connected", "cleaned up", CloseReason.DRAINING]
+
+
+@pytest.mark.anyio
+async def test_the_grace_begins_once_however_often_a_stream_is_drained() -> None:
+    """By a signal, and at the end of the lifespan that follows on it."""
+
+    class Long(Noting):
+        drain_policy = "finish"
+        drain_grace = 60.0
+        pause = 0.0
+
+    start = anyio.current_time()
+    async with anyio.create_task_group() as tasks:
+        async with starlette_sse.lifespan():
+            # The lifespan's state does not reach it.
+            tasks.start_soon(Visit(Long).run)
+            await anyio.sleep(10)
+            starlette_sse.drain()
+            await anyio.sleep(40)
+        assert anyio.current_time() - start == pytest.approx(10 + 60)
+    assert Long.notes == ["connected", "cleaned up", CloseReason.DRAINING]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("drained", [False, True])
+async def test_nothing_is_kept_of_a_stream_that_has_ended(drained: bool) -> None:
+    """No time limit of its runs on, also if it was drained when it was cleaning up already."""
+
+    class Slow(Noting):
+        pause = 3.0
+
+    async def visit() -> weakref.ref[Visit]:
+        domain, visit = Domain(), Visit(Slow)
+        visit.scope["state"] = {STATE_KEY: domain}
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(visit.run)
+            await anyio.sleep(1)
+            visit.left.set()
+            await anyio.sleep(1)
+            if drained:
+                domain.drain()
+        assert Slow.notes == ["connected", "cleaned up", CloseReason.CLIENT_GONE]
+        return weakref.ref(visit)
+
+    ended = await visit()
+    gc.collect()
+    assert ended() is None
 
 
 @pytest.mark.anyio
@@ -336,6 +394,44 @@ async def test_the_end_of_the_lifespan_waits_for_cleanup() -> None:
 
 
 @pytest.mark.anyio
+async def test_streams_that_the_end_of_the_lifespan_waits_for_can_still_be_found() -> None:
+    """Who may read no more is cut off also while the server shuts down."""
+
+    class Slow(Noting):
+        pause = 3.0
+
+    async def look() -> None:
+        await anyio.sleep(2)
+        found.append([loop for loop, _ in streams_by_loop()])
+
+    found: list[list[EventLoop]] = []
+    visit = Visit(Slow)
+    async with anyio.create_task_group() as tasks, starlette_sse.lifespan() as state:
+        visit.scope["state"] = state
+        tasks.start_soon(visit.run)
+        tasks.start_soon(look)
+        await anyio.sleep(1)
+    assert found == [[current_event_loop()]]
+
+
+def test_streams_may_come_and_go_while_somebody_goes_through_them() -> None:
+    """In another thread, or because of what is done to each."""
+
+    class Quick:
+        longest_end = 0.0
+
+        def drain(self) -> None:
+            domain.leave(self)
+            domain.join(Quick())
+
+    domain = Domain()
+    for _ in range(3):
+        domain.join(Quick())
+    domain.dismiss()
+    assert len(domain) == 3
+
+
+@pytest.mark.anyio
 async def test_the_end_of_the_lifespan_does_not_wait_for_ever() -> None:
     """A stream whose cleanup cannot be cut is waited for no longer than its own limits allow."""
 
@@ -361,6 +457,43 @@ async def test_the_end_of_the_lifespan_does_not_wait_for_ever() -> None:
         waited = anyio.current_time() - start
     assert 3.0 + 4.0 < waited < 60
     assert anyio.current_time() - start == pytest.approx(3600)
+
+
+@pytest.mark.anyio
+async def test_the_end_of_the_lifespan_waits_for_a_stream_that_takes_all_its_time() -> None:
+    """One that may finish and does not, whose client does not take the end, and whose cleanup uses its limits up."""
+
+    class Slowest(Noting):
+        drain_policy = "finish"
+        drain_grace = 30.0
+        cleanup_timeout = 20.0
+
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            try:
+                yield "first"
+                await anyio.sleep_forever()
+            finally:
+                # It begins with the last frame, whose time is not counted.
+                with anyio.CancelScope(shield=True):
+                    await anyio.sleep(30.0 + 20.9)
+                self.notes.append("cleaned up")
+
+        async def on_disconnect(self, request: Request, reason: CloseReason) -> None:
+            await anyio.sleep(19.9)
+            self.notes.append(reason)
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.body" and not message["more_body"]:
+            await anyio.sleep_forever()
+
+    visit = Visit(Slowest)
+    visit._send = send  # type: ignore[method-assign]
+    async with anyio.create_task_group() as tasks:
+        async with starlette_sse.lifespan() as state:
+            visit.scope["state"] = state
+            tasks.start_soon(visit.run)
+            await anyio.sleep(1)
+        assert Slowest.notes == ["connected", "cleaned up", CloseReason.DRAINING]
 
 
 @pytest.mark.anyio
@@ -420,18 +553,58 @@ async def test_the_end_of_the_lifespan_drains_streams_that_do_not_know_it() -> N
 
 
 @pytest.mark.anyio
-async def test_a_shutdown_signal_drains_and_reaches_the_server(server_handler: list[int]) -> None:
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+async def test_a_shutdown_signal_drains_and_reaches_the_server(signum: signal.Signals) -> None:
     """The handler that was there before does its work too, and is back in its place afterwards."""
     Endless.notes.clear()
-    original = signal.getsignal(signal.SIGTERM)
+    with handling(signum) as caught:
+        original = signal.getsignal(signum)
+        async with anyio.create_task_group() as tasks, starlette_sse.lifespan() as state:
+            tasks.start_soon(open_stream, {"state": state})
+            await noted("connected")
+            assert isinstance(signal.getsignal(signum), ChainedHandler)
+            signal.raise_signal(signum)
+            await noted(CloseReason.DRAINING)
+        assert caught == [signum]
+        assert signal.getsignal(signum) is original
+
+
+@pytest.mark.anyio
+async def test_a_signal_drains_although_the_servers_own_handler_raises(server_handler: list[int]) -> None:
+    """As one does that ends its server by an exception."""
+
+    def leave(signum: int, frame: object) -> None:
+        raise SystemExit
+
+    Endless.notes.clear()
+    signal.signal(signal.SIGTERM, leave)
     async with anyio.create_task_group() as tasks, starlette_sse.lifespan() as state:
         tasks.start_soon(open_stream, {"state": state})
         await noted("connected")
-        assert isinstance(signal.getsignal(signal.SIGTERM), ChainedHandler)
-        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(SystemExit):
+            signal.raise_signal(signal.SIGTERM)
         await noted(CloseReason.DRAINING)
-    assert server_handler == [signal.SIGTERM]
-    assert signal.getsignal(signal.SIGTERM) is original
+
+
+def test_an_interrupt_on_trio_tears_no_stream_apart() -> None:
+    """Its own handler looks at what it interrupts, and raises KeyboardInterrupt where the main task waits."""
+    notes: list[str] = []
+
+    async def interrupted() -> None:
+        async with starlette_sse.lifespan():
+            assert isinstance(signal.getsignal(signal.SIGINT), ChainedHandler)
+            signal.raise_signal(signal.SIGINT)
+            notes.append("went on")
+            await anyio.sleep_forever()
+
+    # Else trio puts no handler in place.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            trio.run(interrupted)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert notes == ["went on"]
 
 
 @pytest.mark.anyio
@@ -543,9 +716,65 @@ def test_a_server_after_a_drained_one_in_the_same_loop_is_not_drained(server_han
         starlette_sse.drain()
         await task
         assert domain_of({}).draining
+        signal.signal(signal.SIGTERM, second)
+        assert not domain_of({}).draining
+        Endless.notes.clear()
+        visit = Visit(Endless)
+        visit.left.set()
+        await visit.run()
+        # The first server's streams do not hold on to the second's signals.
+        assert signal.getsignal(signal.SIGTERM) is second
+
+    def second(signum: int, frame: object) -> None: ...
+
+    asyncio.run(both())
+
+
+def test_a_server_whose_streams_still_end_has_not_gone(server_handler: list[int]) -> None:
+    """Whoever puts another signal handler in place meanwhile, it lets nobody in."""
+
+    async def drained() -> None:
+        Endless.notes.clear()
+        task = asyncio.create_task(open_stream({}))
+        while "connected" not in Endless.notes:
+            await asyncio.sleep(0)
+        starlette_sse.drain()
+        while not domain_of({}).draining:
+            await asyncio.sleep(0)
         signal.signal(signal.SIGTERM, lambda signum, frame: None)
+        assert domain_of({}).draining
+        await task
         assert not domain_of({}).draining
 
+    asyncio.run(drained())
+
+
+def test_a_stream_that_was_let_in_before_the_drain_does_not_keep_a_server_that_has_gone(
+    server_handler: list[int],
+) -> None:
+    """It says farewell after the others, when the next server's handler is in place already."""
+
+    class Late:
+        longest_end = 0.0
+
+        def drain(self) -> None:
+            drained.append(self)
+
+    async def both() -> None:
+        Endless.notes.clear()
+        domain, late = domain_of({}), Late()
+        task = asyncio.create_task(open_stream({}))
+        while "connected" not in Endless.notes:
+            await asyncio.sleep(0)
+        starlette_sse.drain()
+        await task
+        signal.signal(signal.SIGTERM, lambda signum, frame: None)
+        domain.join(late)
+        assert drained == [late]
+        domain.leave(late)
+        assert not domain_of({}).draining
+
+    drained: list[Late] = []
     asyncio.run(both())
 
 
@@ -556,6 +785,7 @@ def test_a_domain_is_found_in_the_state() -> None:
         domain = Domain()
         assert domain_of({"state": {STATE_KEY: domain}}) is domain
         assert domain_of({"state": {STATE_KEY: "mine"}}) is not domain
+        assert domain_of({"state": None}) is domain_of({})
 
     asyncio.run(look())
 
