@@ -8,10 +8,13 @@ from typing import Any
 
 import anyio
 import pytest
+from starlette.applications import Starlette
 from starlette.requests import Request
+from starlette.routing import Route
 
-from starlette_sse import ServerSentEvent
-from starlette_sse.testing import Ending
+from starlette_sse import Broker, ChannelEndpoint, ServerSentEvent
+from starlette_sse.streams.deadlines import Deadlines
+from starlette_sse.testing import Ending, SSETestClient
 from tests.streams.apps import Noting, serve
 from tests.visits import scope_of
 
@@ -75,6 +78,25 @@ async def test_a_busy_stream_is_not_pinged() -> None:
         await stream.closed()
         assert [comment.text for comment in stream.comments] == ["open", "ping"]
         assert 7.5 <= stream.comments[1].time - stream.events[-1].time <= 15.0
+
+
+async def test_only_the_first_ping_comes_sooner() -> None:
+    """From then on a stream is pinged when it has been quiet for the whole interval."""
+
+    class Busy(Noting):
+        ping_interval = 15.0
+
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            await anyio.sleep(20)
+            yield "first"
+            await anyio.sleep_forever()
+
+    async with serve(Busy) as client, client.stream("/") as stream:
+        event = await stream.next_event()
+        assert [comment.text for comment in stream.comments] == ["open", "ping"]
+        await stream.next_comment()
+        await stream.next_comment()
+        assert (await stream.next_comment()).time - event.time == pytest.approx(15.0)
 
 
 async def test_pings_can_be_turned_off() -> None:
@@ -202,3 +224,51 @@ async def test_authorization_is_asked_again_and_again_on_a_silent_stream() -> No
         await stream.expect("first")
         await stream.expect_silence(200)
         assert [later - earlier for earlier, later in pairwise(times)] == pytest.approx([60.0] * 3)
+
+
+async def test_one_alarm_watches_all_times_of_a_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is due often leaves none behind that ring beside it, more and more as the stream goes on."""
+    rings: list[Deadlines] = []
+    ring = Deadlines._ring
+
+    def ringing(deadlines: Deadlines) -> None:
+        rings.append(deadlines)
+        ring(deadlines)
+
+    class Guarded(Noting):
+        authorize_interval = 20.0
+        ping_interval = 15.0
+
+        async def authorize(self, request: Request) -> None: ...
+
+    monkeypatch.setattr(Deadlines, "_ring", ringing)
+    async with serve(Guarded) as client, client.stream("/") as stream:
+        await stream.expect("first")
+        await stream.expect_silence(3600)
+    assert 3600 / 15 <= len(rings) <= 3600 / 15 + 2 * 3600 / 20
+
+
+async def test_nobody_is_asked_for_the_right_of_a_stream_that_ends() -> None:
+    """However long its client takes for that."""
+    times = []
+
+    class News(ChannelEndpoint):
+        authorize_interval = 10.0
+        send_timeout = None
+        drain_grace = 60.0
+        broker = Broker(observers=())
+        channels = ("news",)
+        observers = ()
+
+        async def authorize(self, request: Request) -> None:
+            times.append(anyio.current_time())
+
+    async with SSETestClient(Starlette(routes=[Route("/", News)])) as client, client.stream("/") as stream:
+        start = (await stream.next_comment()).time
+        stream.stall()
+        await News.broker.publish("news", "snow")
+        await anyio.sleep(15)
+        client.drain()
+        assert await stream.closed() is Ending.CUT
+        assert anyio.current_time() - start == pytest.approx(15 + 60)
+    assert [time - start for time in times] == pytest.approx([0, 10])
