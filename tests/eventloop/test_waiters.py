@@ -12,7 +12,9 @@ from typing import Any
 import anyio
 import pytest
 
-from starlette_sse.eventloop import current_event_loop
+from starlette_sse.eventloop import current_event_loop, on_trio
+from starlette_sse.eventloop.on_trio import ScheduledWatch
+from starlette_sse.testing import virtual_backend
 
 pytestmark = pytest.mark.anyio
 
@@ -128,6 +130,7 @@ async def test_who_waits_for_tasks_does_so_however_often_it_is_cancelled(anyio_b
         await anyio.wait_all_tasks_blocked()
         task.cancel()
     await anyio.wait_all_tasks_blocked()
+    assert not task.done()
     goes_on.set()
     await asyncio.wait((task,))
     assert task.cancelled()
@@ -237,3 +240,21 @@ async def test_tasks_are_not_cancelled_with_their_block(where: str) -> None:
             raise
     assert done == [True]
     assert left in ([], [loop.cancelled])
+
+
+@pytest.mark.parametrize("anyio_backend", [virtual_backend("trio")])
+async def test_trio_is_watched_no_longer_than_it_takes_to_cancel(
+    anyio_backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else each step of each task would go through all that was ever left."""
+    watches: list[ScheduledWatch] = []
+
+    class Kept(ScheduledWatch):
+        def __init__(self) -> None:
+            watches.append(self)
+
+    monkeypatch.setattr(on_trio, "ScheduledWatch", Kept)
+    loop = current_event_loop()
+    assert not loop.reaches(loop.current_task(), lambda: None)
+    await anyio.sleep(1)
+    assert [watch.seen for watch in watches] == [False]
