@@ -545,3 +545,24 @@ async def test_a_stream_that_waits_does_not_hold_a_delivery_that_was_broken_off(
         gone.set()
     assert bodies[1:2] == [b"data: the rest\r\n\r\n"]
     assert held == [None]
+
+
+async def test_a_generator_whose_closing_is_cut_may_still_end_before_on_disconnect() -> None:
+    """It has another second for what it does when it is cut."""
+
+    class Slow(Noting):
+        pause = 0.0
+        cleanup_timeout = 2.0
+
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            try:
+                yield "first"
+                await anyio.sleep_forever()
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await anyio.sleep(2.5)
+                self.notes.append("cleaned up")
+
+    async with serve(Slow) as client, client.stream("/") as stream:
+        await stream.expect("first")
+    assert Slow.notes == ["connected", "cleaned up", CloseReason.CLIENT_GONE]
