@@ -55,6 +55,21 @@ async def test_who_gets_frames_while_others_send_does_so_in_the_same_turn() -> N
     assert ran == ["first", "second"]
 
 
+async def test_who_gets_frames_while_it_sends_itself_sends_again() -> None:
+    """An observer may publish what its own stream follows."""
+    ran: list[str] = []
+    sprint = Sprint.of(current_event_loop())
+
+    def again() -> None:
+        if len(ran) < 3:
+            sprint.add(runner)
+
+    runner = Runner("it", ran, again)
+    sprint.add(runner)
+    await asyncio.sleep(0)
+    assert ran == ["it"] * 3
+
+
 async def test_one_that_fails_does_not_hold_up_the_others() -> None:
     """They send a turn later, not with the next event, and the event loop hears of the failure."""
     ran: list[str] = []
