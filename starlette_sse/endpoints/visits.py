@@ -230,7 +230,7 @@ class Visit:
         reason = CloseReason.ERROR if isinstance(error, Exception) else CloseReason.CANCELLED
         steps = Steps(current_event_loop(), self._report)
         deadline = steps.deadline(self._endpoint.cleanup_timeout)
-        await steps.take("on_disconnect", lambda: self.stream_closed(reason), deadline)
+        await steps.take_apart("on_disconnect", lambda: self.stream_closed(reason), deadline)
         if steps.interrupted is not None:
             raise steps.interrupted from error
 

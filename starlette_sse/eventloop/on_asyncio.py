@@ -176,7 +176,9 @@ class AsyncioInterruption:
     def _cancel(self) -> None:
         if self._task is not None:
             self._cancelled = True
-            self._task.cancel()
+            # Of two that are delivered as one the last message counts, and by its own a scope of anyio's knows its one.
+            pending = getattr(self._task, "_must_cancel", False)
+            self._task.cancel(getattr(self._task, "_cancel_message", None) if pending else None)
 
     def __enter__(self) -> Self:
         self._task = asyncio.current_task()

@@ -496,7 +496,7 @@ class Stream:
                 self._report(producer.error, "events")
         self._writer.abandon()
         if self._owner.cleans_up:
-            await steps.take("on_disconnect", lambda: self._owner.stream_closed(reason), steps.deadline(timeout))
+            await steps.take_apart("on_disconnect", lambda: self._owner.stream_closed(reason), steps.deadline(timeout))
 
     async def _say_goodbye(self) -> None:
         await self._writer.take_turn()

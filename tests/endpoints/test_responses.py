@@ -164,6 +164,7 @@ async def test_the_route_of_the_function_says_which_methods_there_are() -> None:
     async with SSETestClient(app_of(ask, methods=("GET", "PUT"))) as client:
         async with client.stream("/", method="PUT") as stream:
             await stream.expect("nobody: q 0")
+            assert await stream.closed() is Ending.FINISHED
         head = await client.request("HEAD", "/")
         assert (head.status_code, head.text) == (200, "")
         assert head.headers["content-type"].startswith("text/event-stream")

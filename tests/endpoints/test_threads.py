@@ -60,6 +60,41 @@ async def test_hooks_may_be_plain_functions() -> None:
     assert Sync.notes == ["authorized", "connected", "cleaned up", CloseReason.CLIENT_GONE]
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+async def test_a_plain_on_disconnect_is_called_though_its_request_is_cancelled_before_its_thread_begins() -> None:
+    """It frees what the stream holds, and asyncio's cancellation may come at any turn."""
+
+    class Sync(Noting):
+        pause = 0.0
+
+        def on_disconnect(self, request: Request, reason: CloseReason) -> None:  # type: ignore[override]
+            self.notes.append(reason)
+
+    scope = scope_of()
+    for turns in range(25):
+        Sync.notes.clear()
+        gone = asyncio.Event()
+
+        async def receive(gone: asyncio.Event = gone) -> Any:
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            """Take it at once."""
+
+        async def run(receive: Any = receive) -> None:
+            await Sync(scope, receive, send)
+
+        task = asyncio.ensure_future(run())
+        await anyio.wait_all_tasks_blocked()
+        gone.set()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        assert Sync.notes == ["connected", "cleaned up", CloseReason.CLIENT_GONE], turns
+
+
 class Connecting(Noting):
     """Its plain ``on_connect`` takes until the test lets it go on."""
 

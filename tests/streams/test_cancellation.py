@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette_sse import CloseReason
 from starlette_sse.eventloop import current_event_loop
 from tests.streams.apps import Noting
-from tests.visits import scope_of
+from tests.visits import Visit, scope_of
 
 pytestmark = pytest.mark.anyio
 
@@ -72,3 +72,101 @@ async def test_a_task_that_is_cancelled_during_the_cleanup_is_cancelled_after_it
     with pytest.raises(asyncio.CancelledError):
         await task
     assert Slow.notes == ["connected", "cleaned up", CloseReason.CLIENT_GONE]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("times", [2, 3, 5])
+async def test_cancellations_that_come_one_after_the_other_cut_no_step_of_the_cleanup(
+    anyio_backend: str, times: int
+) -> None:
+    """As by a time limit, a server's end and that of the event loop together; asyncio's own know no shield."""
+
+    class Slow(Noting):
+        async def on_disconnect(self, request: Request, reason: CloseReason) -> None:
+            self.notes.append("disconnecting")
+            await super().on_disconnect(request, reason)
+
+    opened = asyncio.Event()
+
+    async def receive() -> Any:
+        await anyio.sleep_forever()
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.body":
+            opened.set()
+
+    async def run() -> None:
+        scope = scope_of()
+        await Slow(scope, receive, send)
+
+    for until in ("opened", "cleaned up", "disconnecting"):
+        Slow.notes.clear()
+        opened.clear()
+        task = asyncio.ensure_future(run())
+        await opened.wait()
+        if until != "opened":
+            task.cancel()
+        while until != "opened" and until not in Slow.notes:
+            await asyncio.sleep(0.1)
+        for _ in range(times):
+            task.cancel()
+            await asyncio.sleep(0.1)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert Slow.notes == ["connected", "cleaned up", "disconnecting", CloseReason.CANCELLED], until
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_client_that_goes_as_a_scope_is_cancelled_leaves_the_scope_its_own(anyio_backend: str) -> None:
+    """Both are delivered as one, which anyio has to know for its scope's."""
+
+    class Brief(Noting):
+        pause = 0.0
+
+    for turns in range(6):
+        gone = asyncio.Event()
+
+        async def receive(gone: asyncio.Event = gone) -> Any:
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            await asyncio.sleep(0)
+
+        async def run(request: anyio.CancelScope, receive: Any = receive) -> None:
+            scope = scope_of()
+            with request:
+                await Brief(scope, receive, send)
+
+        gone.set()
+        request = anyio.CancelScope()
+        task = asyncio.ensure_future(run(request))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        request.cancel()
+        await task
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_the_end_of_everything_leaves_no_hook_out(anyio_backend: str) -> None:
+    """The end of an event loop cancels all tasks, and among them one that was to call the hook and has not begun."""
+
+    class Brief(Noting):
+        pause = 0.0
+
+        async def on_disconnect(self, request: Request, reason: CloseReason) -> None:
+            self.notes.append(reason)
+
+    for turns in range(12):
+        Brief.notes.clear()
+        visit = Visit(Brief)
+        others = asyncio.all_tasks()
+        task = asyncio.ensure_future(visit.run())
+        await anyio.wait_all_tasks_blocked()
+        visit.left.set()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        for each in asyncio.all_tasks() - others:
+            each.cancel()
+        await asyncio.wait([task])
+        assert [isinstance(note, CloseReason) for note in Brief.notes].count(True) == 1, turns

@@ -243,6 +243,38 @@ async def test_a_users_shield_is_respected() -> None:
     assert Careful.notes == ["connected", "committed", CloseReason.CLIENT_GONE]
 
 
+async def test_a_shield_across_a_yield_holds_no_stream_whose_client_never_was() -> None:
+    """The event that the generator has ready will never have its turn, and no cancellation tells it so."""
+
+    class Shielding(Noting):
+        max_connections = 1
+
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            try:
+                with anyio.CancelScope(shield=True):
+                    yield "first"
+            finally:
+                self.notes.append("cleaned up")
+
+    async def receive() -> Any:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        await anyio.sleep(1)
+
+    scope = scope_of()
+    for shielded in (False, True):
+        # As by a server that cancels what it has begun, and then by a client that has gone.
+        with anyio.fail_after(60, shield=True):
+            with anyio.CancelScope() as request:
+                if shielded:
+                    request.cancel()
+                await Shielding(scope, receive, send)
+        assert Shielding.notes[0] == "connected"
+        assert Shielding.notes[-1] in (CloseReason.CLIENT_GONE, CloseReason.CANCELLED)
+        Shielding.notes.clear()
+
+
 async def test_an_iterator_without_aclose_will_do() -> None:
     """Any async iterator can be a stream."""
 
