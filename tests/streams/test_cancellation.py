@@ -32,8 +32,8 @@ async def test_tasks_have_ended_when_their_block_is_left() -> None:
     assert len(ended) == 2
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_a_task_that_is_cancelled_during_the_cleanup_is_cancelled_after_it(anyio_backend: str) -> None:
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+async def test_a_task_that_is_cancelled_during_the_cleanup_is_cancelled_after_it() -> None:
     """The cleanup runs to its end, and the cancellation is not lost."""
     gone, cleaning, go_on = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
@@ -74,10 +74,10 @@ async def test_a_task_that_is_cancelled_during_the_cleanup_is_cancelled_after_it
     assert Slow.notes == ["connected", "cleaned up", CloseReason.CLIENT_GONE]
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
 @pytest.mark.parametrize("times", [2, 3, 5])
 async def test_cancellations_that_come_one_after_the_other_cut_no_step_of_the_cleanup(
-    anyio_backend: str, times: int
+    times: int,
 ) -> None:
     """As by a time limit, a server's end and that of the event loop together; asyncio's own know no shield."""
 
@@ -116,8 +116,8 @@ async def test_cancellations_that_come_one_after_the_other_cut_no_step_of_the_cl
         assert Slow.notes == ["connected", "cleaned up", "disconnecting", CloseReason.CANCELLED], until
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_a_client_that_goes_as_a_scope_is_cancelled_leaves_the_scope_its_own(anyio_backend: str) -> None:
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+async def test_a_client_that_goes_as_a_scope_is_cancelled_leaves_the_scope_its_own() -> None:
     """Both are delivered as one, which anyio has to know for its scope's."""
 
     class Brief(Noting):
@@ -147,8 +147,8 @@ async def test_a_client_that_goes_as_a_scope_is_cancelled_leaves_the_scope_its_o
         await task
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_the_end_of_everything_leaves_no_hook_out(anyio_backend: str) -> None:
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+async def test_the_end_of_everything_leaves_no_hook_out() -> None:
     """The end of an event loop cancels all tasks, and among them one that was to call the hook and has not begun."""
 
     class Brief(Noting):
