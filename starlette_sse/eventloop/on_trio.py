@@ -189,10 +189,8 @@ class TrioEventLoop(EventLoop):
         self._token.run_sync_soon(callback)
 
     def call_soon_threadsafe(self, callback: Callable[[], object]) -> None:
-        try:
-            self._token.run_sync_soon(callback)
-        except trio.RunFinishedError as exc:
-            raise RuntimeError("the event loop has ended") from exc
+        # What it raises when the run has ended is a RuntimeError.
+        self._token.run_sync_soon(callback)
 
     def waiter(self) -> Waiter:
         return TrioWaiter()

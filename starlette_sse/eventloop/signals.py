@@ -77,6 +77,5 @@ class SignalChain:
             return
         for signum in SIGNALS:
             handler = getsignal(signum)
-            while isinstance(handler, ChainedHandler):
-                handler = handler.previous
-                signal.signal(signum, handler)
+            if isinstance(handler, ChainedHandler):
+                signal.signal(signum, handler.previous)
