@@ -1,4 +1,7 @@
-"""Names in an endpoint class that look like a guard and guard nothing: slips of the pen, and hooks that are hidden."""
+"""What looks in an endpoint class like a guard and guards nothing.
+
+Names with a slip of the pen, hooks that are hidden, and dependencies that FastAPI is never asked for.
+"""
 
 from __future__ import annotations
 
@@ -42,6 +45,7 @@ def check_names(endpoint: type[Any], defaults: type[Any], attributes: Collection
                     f"{kind.__qualname__}.{name} would never be called, because {defaults.__name__} comes before it; "
                     f"write {kind.__name__} first: class {endpoint.__name__}({kind.__name__}, ...)"
                 )
+            check_dependencies(f"{kind.__qualname__}.{name}", value, is_hook=name in hooks)
             if name.startswith("_") or name in known or name in foreign:
                 continue
             like = slip(name, value, hooks, settings)
@@ -51,6 +55,24 @@ def check_names(endpoint: type[Any], defaults: type[Any], attributes: Collection
                     f"{kind.__qualname__}.{name} is so like {like} that it looks like a slip, and has no meaning; "
                     f"name it {like}, or otherwise, such as _{name}"
                 )
+
+
+def check_dependencies(name: str, value: Any, *, is_hook: bool) -> None:
+    """Check that nobody waits for what FastAPI gives to its functions alone: ``authorize`` would let everybody in."""
+    defaults: tuple[Any, ...] = ()
+    if is_hook and isinstance(value, FunctionType):
+        defaults = (*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values())
+    for default in (value, *defaults):
+        if is_of_fastapi(default):
+            raise ConfigurationError(
+                f"{name}: FastAPI does not fill in {type(default).__name__}() here; ask for it in a function that "
+                "returns an EndpointResponse with it"
+            )
+
+
+def is_of_fastapi(value: Any) -> bool:
+    """Tell whether it is a ``Depends()``, ``Header()`` or the like; the package does without FastAPI."""
+    return any(kind.__module__ == "fastapi.params" for kind in type(value).__mro__)
 
 
 def is_default(endpoint: type[Any], defaults: type[Any], hook: str) -> bool:

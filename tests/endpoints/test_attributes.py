@@ -5,8 +5,9 @@ from __future__ import annotations
 from abc import ABC, ABCMeta, abstractmethod
 from collections.abc import AsyncIterator
 from functools import wraps
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
+import fastapi
 import pytest
 from starlette.requests import Request
 
@@ -279,6 +280,29 @@ def test_a_hook_that_cannot_be_called_is_refused() -> None:
     with pytest.raises(ConfigurationError, match=r"Wrong\.events must take \(self, request\)"):
         type("Wrong", (SSEEndpoint,), {"events": lambda self: None})
     type("Right", (SSEEndpoint,), {"on_disconnect": lambda *args, **kwargs: None, "events": lambda self, _, x=1: None})
+
+
+@pytest.mark.parametrize(
+    "parameter", [fastapi.Depends(list), fastapi.Security(list), fastapi.Header(), fastapi.Query()], ids=repr
+)
+def test_what_only_fastapi_fills_in_is_refused(parameter: Any) -> None:
+    """An ``authorize`` that takes its user by ``Depends`` would get that object, and let everybody in."""
+
+    async def authorize(self: Any, request: Request, user: Any = parameter) -> None: ...
+
+    async def authorize_by_name(self: Any, request: Request, *, user: Any = parameter) -> None: ...
+
+    told = rf"FastAPI does not fill in {type(parameter).__name__}\(\) here; ask for it in a function"
+    for names in (
+        {"authorize": authorize},
+        {"authorize": authorize_by_name},
+        {"user": parameter},
+        {"_user": parameter},
+    ):
+        (name,) = names
+        with pytest.raises(ConfigurationError, match=rf"Wrong\.{name}: {told}"):
+            type("Wrong", (SSEEndpoint,), names)
+    type("Right", (SSEEndpoint,), {"helper": authorize, "__annotations__": {"user": Annotated[str, parameter]}})
 
 
 def test_a_hook_takes_what_its_decorator_takes() -> None:
