@@ -38,6 +38,7 @@ class EndpointResponse(Response):
 
     :param endpoint: the class.
     :param status_code: that of the stream; an ``EventSource`` takes 200 alone.
+    :param background: runs after the stream, unless that raised.
     :param attributes: set on the instance before its first hook is called: attributes that the class has or annotates,
         its own and those of :class:`~starlette_sse.SSEEndpoint`.
     :raises ConfigurationError: ``endpoint`` is no endpoint class; or it does not know an attribute, or that is a hook,
@@ -46,7 +47,15 @@ class EndpointResponse(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, endpoint: type[SSEEndpoint], /, *, status_code: int = 200, **attributes: Any) -> None:
+    def __init__(
+        self,
+        endpoint: type[SSEEndpoint],
+        /,
+        *,
+        status_code: int = 200,
+        background: BackgroundTask | None = None,
+        **attributes: Any,
+    ) -> None:
         given: Any = endpoint
         if not (isinstance(given, type) and issubclass(given, SSEEndpoint)):
             raise ConfigurationError(f"EndpointResponse takes a subclass of SSEEndpoint, not {given!r:.100}")
@@ -58,7 +67,7 @@ class EndpointResponse(Response):
                 raise ConfigurationError(f"{where}: {name} is a hook; override it in a subclass")
             check_preset(where, name, value)
         self.status_code = status_code
-        self.background: BackgroundTask | None = None
+        self.background = background
         self.body = b""
         self.raw_headers = []
         self._endpoint = endpoint

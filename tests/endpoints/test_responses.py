@@ -11,12 +11,20 @@ import pytest
 from fastapi import BackgroundTasks, Depends, FastAPI, Header
 from pydantic import BaseModel
 from starlette.applications import Starlette
+from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from starlette_sse import Broker, ChannelEndpoint, CloseReason, ConfigurationError, EndpointResponse, SSEEndpoint
+from starlette_sse import (
+    Broker,
+    ChannelEndpoint,
+    CloseReason,
+    ConfigurationError,
+    EndpointResponse,
+    SSEEndpoint,
+)
 from starlette_sse.testing import Ending, SSETestClient
 from tests.streams.apps import Noting
 
@@ -256,6 +264,21 @@ def test_an_attribute_that_cannot_work_is_told_at_once(attributes: dict[str, Any
     """Where the function makes the response, by the attribute's name."""
     with pytest.raises(ConfigurationError, match=told):
         EndpointResponse(Answers, **attributes)
+
+
+async def test_a_task_may_be_given_for_after_the_stream() -> None:
+    """As to any response."""
+
+    class Own(Noting): ...
+
+    async def read(request: Request) -> Response:
+        return EndpointResponse(Own, background=BackgroundTask(Own.notes.append, "task"))
+
+    async with SSETestClient(app_of(read), timeout=100) as client, client.stream("/") as stream:
+        await stream.expect("first")
+        stream.disconnect()
+        await stream.closed()
+    assert Own.notes == ["connected", "cleaned up", CloseReason.CLIENT_GONE, "task"]
 
 
 def test_a_hook_of_channels_is_no_attribute() -> None:
