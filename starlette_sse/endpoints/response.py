@@ -16,6 +16,11 @@ from starlette_sse.exceptions import ConfigurationError
 
 __all__ = ["EndpointResponse"]
 
+#: What an endpoint works by: the request that it is made with, and its methods.
+NEEDED = frozenset({"scope", "receive", "send"}).union(
+    name for name, _ in inspect.getmembers(SSEEndpoint, inspect.isfunction)
+)
+
 
 class EndpointResponse(Response):
     """Answers a request by an endpoint class; return it from a function, such as a route of FastAPI's.
@@ -42,7 +47,7 @@ class EndpointResponse(Response):
     :param attributes: set on the instance before its first hook is called: attributes that the class has or annotates,
         its own and those of :class:`~starlette_sse.SSEEndpoint`.
     :raises ConfigurationError: ``endpoint`` is no endpoint class; or it does not know an attribute, or that is a hook,
-        decides before there is an instance, or has a value that cannot work.
+        decides before there is an instance, is what the endpoint works by, or has a value that cannot work.
     """
 
     media_type = "text/event-stream"
@@ -65,6 +70,8 @@ class EndpointResponse(Response):
                 raise ConfigurationError(f"{where}: the class has no such attribute; annotate it, as in {name}: str")
             if name in HOOKS and (name != "channels" or callable(value)):
                 raise ConfigurationError(f"{where}: {name} is a hook; override it in a subclass")
+            if name in NEEDED:
+                raise ConfigurationError(f"{where}: the endpoint needs its own {name}; name the attribute otherwise")
             check_preset(where, name, value)
         self.status_code = status_code
         self.background = background

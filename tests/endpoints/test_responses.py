@@ -254,6 +254,8 @@ async def test_attributes_of_the_package_may_be_given_too() -> None:
         ({"scope": {}}, "the class has no such attribute"),
         ({"_sse_configuration": None}, "the class has no such attribute"),
         ({"on_connect": print}, "on_connect is a hook"),
+        ({"close": True}, "the endpoint needs its own close"),
+        ({"dispatch": None}, "the endpoint needs its own dispatch"),
         ({"channels": print}, "the class has no such attribute"),
         ({"max_connections": 5}, "max_connections decides before there is a stream; set it on the class"),
         ({"ping_interval": 0}, "ping_interval"),
@@ -264,6 +266,15 @@ def test_an_attribute_that_cannot_work_is_told_at_once(attributes: dict[str, Any
     """Where the function makes the response, by the attribute's name."""
     with pytest.raises(ConfigurationError, match=told):
         EndpointResponse(Answers, **attributes)
+
+
+@pytest.mark.parametrize("name", ["scope", "receive", "send"])
+def test_what_the_request_comes_with_is_no_attribute(name: str) -> None:
+    """Though the class annotates it, as one may an OAuth scope."""
+    own = type("Own", (Noting,), {"__annotations__": {name: str}})
+    given: dict[str, Any] = {name: "read"}
+    with pytest.raises(ConfigurationError, match=f"the endpoint needs its own {name}; name the attribute otherwise"):
+        EndpointResponse(own, **given)
 
 
 async def test_a_task_may_be_given_for_after_the_stream() -> None:
