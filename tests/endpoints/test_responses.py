@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from types import MappingProxyType
 from typing import Annotated, Any
 
@@ -23,6 +24,7 @@ from starlette_sse import (
     CloseReason,
     ConfigurationError,
     EndpointResponse,
+    ServerSentEvent,
     SSEEndpoint,
 )
 from starlette_sse.testing import Ending, SSETestClient
@@ -106,6 +108,73 @@ async def test_a_dependency_with_a_yield_is_there_as_long_as_the_stream(scope: A
         await stream.closed()
     life = ["connected", "cleaned up", CloseReason.CLIENT_GONE, "task"]
     assert Own.notes == (["dependency closed", *life] if scope == "function" else [*life, "dependency closed"])
+
+
+@pytest.mark.parametrize(
+    ("told", "notes"), [(True, ["commit"]), (False, ["rollback"])], ids=["the client", "the server"]
+)
+async def test_a_dependency_hears_of_an_error_that_the_client_is_not_told_of(told: bool, notes: list[str]) -> None:
+    """What the client is told has been dealt with: the dependency ends as after a success."""
+
+    class Own(SSEEndpoint):
+        observers = ()
+
+        async def events(self, request: Request) -> AsyncIterator[str]:
+            yield "first"
+            raise RuntimeError("a fault")
+
+        async def on_error(self, request: Request, error: BaseException) -> ServerSentEvent | None:
+            return await super().on_error(request, error) if told else None
+
+    noted = []
+
+    async def transaction() -> AsyncIterator[None]:
+        try:
+            yield
+        except RuntimeError:
+            noted.append("rollback")
+            raise
+        noted.append("commit")
+
+    api = FastAPI(dependencies=[Depends(transaction)])
+
+    @api.get("/")
+    async def read() -> EndpointResponse:
+        return EndpointResponse(Own)
+
+    with nullcontext() if told else pytest.raises(RuntimeError, match="a fault"):
+        async with SSETestClient(api) as client, client.stream("/") as stream:
+            await stream.expect("first")
+            await stream.closed()
+    assert noted == notes
+
+
+async def test_limits_may_count_those_whom_a_dependency_has_found() -> None:
+    """All hooks have the attributes, also the one that is asked first."""
+
+    class Own(Answers):
+        max_connections_per_client = 1
+        question = Question(text="q", words=1)
+
+        def client_key(self, request: Request) -> str:
+            return self.user
+
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            yield "first"
+            await anyio.sleep_forever()
+
+    api = FastAPI()
+
+    @api.get("/")
+    async def read(user: Annotated[str, Depends(current_user)]) -> EndpointResponse:
+        return EndpointResponse(Own, user=user)
+
+    ann, bob = {"Authorization": "ann"}, {"Authorization": "bob"}
+    async with SSETestClient(api) as client, client.stream("/", headers=ann) as stream:
+        await stream.expect("first")
+        assert (await client.request("GET", "/", headers=ann)).status_code == 429
+        async with client.stream("/", headers=bob) as another:
+            await another.expect("first")
 
 
 async def test_fastapi_documents_it_as_an_event_stream() -> None:
