@@ -91,8 +91,8 @@ async def follow(broker: Broker, channel: str, heed: Callable[[MessageEvent], No
                             understood = False
                     if not entry.channel and at is not None and entry.epoch != at.epoch:
                         # It leads to the end of another log, and may be due to an event that was published there, as
-                        # the first that told of the loss: all of that log is newer, and nobody here has heard it.
-                        after = str(Position(entry.epoch, 0))
+                        # the first that told of the loss: behind what that log has kept, nobody here has heard any.
+                        after = str(Position(entry.epoch, subscription.kept_of(at)))
                         break
                     at = Position(entry.epoch, entry.seq)
         except BrokerClosedError as exc:

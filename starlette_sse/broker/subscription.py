@@ -143,6 +143,10 @@ class Subscription(LiveReader, AsyncIterator[Entry]):
             return str(self._at if self._aside else self._live_position)
         return str(Position(self._log.epoch, max(self._seq, self._log.seen)))
 
+    def kept_of(self, position: Position) -> int:
+        """Return up to which number the log has kept what came before a position in an earlier one."""
+        return min(position.seq, self._log.ancestors.get(position.epoch, 0))
+
     @property
     def _live_position(self) -> Position:
         # The log's epoch may have changed meanwhile, and its numbers go on.

@@ -278,6 +278,28 @@ async def test_the_first_order_in_another_log_is_followed(
         assert clients == ["1", "2", "3", "4", "5"]
 
 
+@pytest.mark.parametrize("own_redis", [APPEND_ONLY], indirect=True)
+async def test_an_order_that_a_restart_has_kept_is_not_followed_again(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the end of the log was lost: whoever has come back since must not be closed for an order of before."""
+    clients: list[str] = []
+    monkeypatch.setattr("starlette_sse.closing.end", lambda order: clients.append(order.criteria["connection_id"]))
+    async with (
+        Broker(own_redis.url, observers=()) as here,
+        Broker(own_redis.url, observers=()) as there,
+        follow_closes(here),
+    ):
+        for client in ("1", "2", "3", "lost"):
+            written = own_redis.written()
+            await close_everywhere(there, connection_id=client)
+            await until(lambda: client in clients)  # noqa: B023
+        await lose_power(own_redis, written, here, there)
+        await close_everywhere(there, connection_id="4")
+        await until(lambda: "4" in clients)
+        assert clients == ["1", "2", "3", "lost", "4"]
+
+
 async def test_a_server_that_forgets_its_scripts_again_and_again_is_served(
     own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
