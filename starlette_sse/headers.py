@@ -33,11 +33,12 @@ class Headers:
 
         :param more: what this one response has besides, in place of others of these names.
         """
-        headers = self._raw.copy()
+        headers, connection = self._raw.copy(), self._connection
         if more:
             names = {name for name, _ in more}
             headers = [(name, value) for name, value in headers if name not in names] + [*more]
-        if self._connection and keeps_alive(scope):
+            connection = connection and b"connection" not in names
+        if connection and keeps_alive(scope):
             headers.append((b"connection", b"keep-alive"))
         return {"type": "http.response.start", "status": 200, "headers": headers}
 

@@ -267,7 +267,8 @@ class SSEEndpoint(HTTPEndpoint):
         method, configuration = self.scope["method"], self._sse_configuration
         if method == "HEAD":
             await Visit(self, request, configuration).authorize()
-            await self.send(self._sse_start(request, configuration.headers))
+            # What was given or set on the instance counts as for the stream.
+            await self.send(self._sse_start(request, configuration.of_instance(self).headers))
             await self.send({"type": "http.response.body", "body": b""})
         elif method in configuration.allow:
             super().__init__(self.scope, self.receive, self.send)

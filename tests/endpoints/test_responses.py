@@ -277,6 +277,28 @@ async def test_a_response_has_headers_and_cookies_of_its_own() -> None:
         assert "set-cookie" not in headers
 
 
+async def test_head_has_the_headers_that_the_endpoint_was_given() -> None:
+    """They are there before its first hook."""
+
+    async def read(request: Request) -> Response:
+        return EndpointResponse(Noting, headers={"X-Own": "1"})
+
+    async with SSETestClient(app_of(read)) as client:
+        assert (await client.request("HEAD", "/")).headers["x-own"] == "1"
+
+
+async def test_a_response_may_say_what_becomes_of_the_connection() -> None:
+    """Once, and not the contrary as well."""
+
+    async def read(request: Request) -> Response:
+        response = EndpointResponse(Noting)
+        response.headers["connection"] = "close"
+        return response
+
+    async with SSETestClient(app_of(read)) as client:
+        assert (await client.request("HEAD", "/")).headers.getlist("connection") == ["close"]
+
+
 async def test_a_hook_that_wants_the_body_is_told_that_the_function_has_it() -> None:
     """It would wait for ever, or until its client has gone; where there is none it is empty."""
     read = []
