@@ -146,7 +146,8 @@ def end(selection: Criterion) -> int:
     for loop, those in chosen.items():
         try:
             loop.call_soon_threadsafe(partial(end_all, those))
-        except RuntimeError:  # the loop was closed with its streams
+        except RuntimeError:  # the loop was closed with its streams, and nobody leaves there any more
+            visitors.difference_update(those)
             continue
         asked += len(those)
     return asked

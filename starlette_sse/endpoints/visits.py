@@ -188,6 +188,7 @@ class Visit:
 
     def _refusal(self, refusal: Refusal, wait: float = 0.0) -> Answer:
         endpoint, request = self._endpoint, self._request
+        visitors.discard(self)
         tell(endpoint.observers, "rejected", self._name, request.scope.get("path", ""), refusal.reason)
         response = refuse(request, refusal, wait=wait, headers=endpoint.headers)
         return partial(response, request.scope, self._receive, self._send)

@@ -370,6 +370,28 @@ async def test_a_request_that_gets_something_else_is_left_alone() -> None:
     assert (visit.status, visit.body) == (200, b"page")
 
 
+async def test_a_request_that_is_refused_does_not_count() -> None:
+    """However long its client takes to hear it."""
+
+    class News(Ticks):
+        max_connections = 1
+
+    class Stalled(Visit):
+        async def _send(self, message: Message) -> None:
+            await sent.wait()
+            await super()._send(message)
+
+    visit, refused, sent = Visit(News), Stalled(News), anyio.Event()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(visit.run)
+        await anyio.sleep(1.0)
+        tasks.start_soon(refused.run)
+        await anyio.sleep(1.0)
+        assert starlette_sse.close() == 1
+        sent.set()
+    assert (visit.status, refused.status) == (200, 503)
+
+
 async def test_a_stream_that_waits_for_its_client_can_be_closed() -> None:
     """A client that reads nothing does not keep its stream: it gets ``drain_grace``, and then it is given up."""
 
