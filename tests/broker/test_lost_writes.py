@@ -257,6 +257,22 @@ async def test_a_server_that_is_a_replica_now_is_left_for_the_one_that_its_addre
             assert await texts(live, 1) == ["new"]
 
 
+async def test_a_server_that_stays_a_replica_is_not_connected_to_for_each_refusal(own_redis: RedisServer) -> None:
+    """Publishers that try again would use up the ports of their machine, and take all of its time."""
+
+    def received() -> int:
+        return int(own_redis.command("INFO", "stats")["total_connections_received"])
+
+    async with Broker(own_redis.url, observers=()) as broker:
+        await broker.publish("a", "kept")
+        own_redis.command("REPLICAOF", "127.0.0.1", "1")
+        before = received()
+        for _ in range(200):
+            with pytest.raises(BrokerUnavailableError, match="read only"):
+                await broker.publish("a", "refused")
+        assert received() - before < 20
+
+
 async def test_the_first_order_in_another_log_is_followed(
     own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import anyio
@@ -38,6 +39,9 @@ RAISED = " script: "
 
 #: The most commands under way at once.
 COMMANDS = 16
+
+#: Seconds at least from one pool to the next that takes its place.
+RENEWAL_PAUSE = 1.0
 
 #: What a URL must not change: commands are never repeated by themselves, and time is kept here.
 FIXED: dict[str, Any] = {
@@ -75,6 +79,7 @@ class Connections:
         self._timeout = timeout
         # Redis-py's pools are typed in part only.
         self._pool: Any = None
+        self._renewable_at = -math.inf
         self._limiter: anyio.Semaphore
         place = options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
         #: Where the server is, without credentials.
@@ -87,6 +92,7 @@ class Connections:
         try:
             self._pool = ConnectionPool(**self._options)
             self._pool.make_connection()
+            self._renewable_at = -math.inf
         except TypeError as exc:
             raise ConfigurationError(f"the broker's url has an option that redis-py does not know: {exc}") from exc
         self._limiter = anyio.Semaphore(COMMANDS)
@@ -154,11 +160,16 @@ class Connections:
             raise self._unavailable(exc, in_doubt=sent) from exc
 
     async def _renew(self, pool: Any) -> None:
-        """Leave a server that is a replica now: the address may lead to the new master already."""
-        if pool is self._pool:
-            self._pool = ConnectionPool(**self._options)
-            # Those in use follow as they are released.
-            await pool.disconnect(inuse_connections=False)
+        """Leave a server that is a replica now: the address may lead to the new master already.
+
+        Not for each command that it refuses, which would be a connection each as long as the address leads there.
+        """
+        now = anyio.current_time()
+        if pool is self._pool and now >= self._renewable_at:
+            self._pool, self._renewable_at = ConnectionPool(**self._options), now + RENEWAL_PAUSE
+            # Those in use follow as they are released. What was refused is told as that, however they end.
+            with suppress(*ERRORS):
+                await pool.disconnect(inuse_connections=False)
 
     def _opened(self) -> Any:
         if self._pool is None:
