@@ -166,7 +166,11 @@ class SSEEndpoint(HTTPEndpoint):
 
     @hook
     async def on_disconnect(self, request: Request, reason: CloseReason) -> None:
-        """Clean up; called exactly once for every stream whose :meth:`on_connect` succeeded, whatever ended it."""
+        """Clean up; called exactly once for every stream whose :meth:`on_connect` succeeded, whatever ended it.
+
+        It runs in a task of its own, which no cancellation of the request reaches, with a copy of the context
+        variables: a token that :meth:`on_connect` got cannot be reset here.
+        """
 
     def ping_message(self, request: Request) -> ServerSentEvent:
         """Return the ping."""

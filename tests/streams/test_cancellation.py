@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextvars import ContextVar
 from typing import Any
 
 import anyio
@@ -145,6 +146,27 @@ async def test_a_client_that_goes_as_a_scope_is_cancelled_leaves_the_scope_its_o
             await asyncio.sleep(0)
         request.cancel()
         await task
+
+
+async def test_on_disconnect_sees_the_context_variables_of_on_connect_as_a_copy() -> None:
+    """It has a task of its own, where a token of another cannot be reset."""
+    user = ContextVar("user", default="nobody")
+
+    class Own(Noting):
+        async def on_connect(self, request: Request) -> None:
+            self.token = user.set("ann")
+
+        async def on_disconnect(self, request: Request, reason: CloseReason) -> None:
+            self.notes.append(user.get())
+            with pytest.raises(ValueError, match="different Context"):
+                user.reset(self.token)
+            user.set("bob")
+
+    visit = Visit(Own)
+    visit.left.set()
+    await visit.run()
+    assert "ann" in Own.notes
+    assert user.get() == "ann"
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
