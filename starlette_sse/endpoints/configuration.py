@@ -155,6 +155,8 @@ def check_preset(where: str, name: str, value: Any) -> None:
     """Check an attribute that is to be set on an instance, if it is one of the package's."""
     if name in PER_CLASS:
         raise ConfigurationError(f"{where}: {name} decides before there is a stream; set it on the class")
+    if name == "max_body_bytes":
+        raise ConfigurationError(f"{where}: {name} would hold nothing back; a body is for the function to read")
     if name in CHECKS:
         CHECKS[name](where, value)
 

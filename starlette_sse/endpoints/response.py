@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from types import FunctionType
 from typing import Any
 
 from starlette.background import BackgroundTask
@@ -16,10 +17,8 @@ from starlette_sse.exceptions import ConfigurationError
 
 __all__ = ["EndpointResponse"]
 
-#: What an endpoint works by: the request that it is made with, and its methods.
-NEEDED = frozenset({"scope", "receive", "send"}).union(
-    name for name, _ in inspect.getmembers(SSEEndpoint, inspect.isfunction)
-)
+#: What an endpoint is made with.
+REQUEST = frozenset({"scope", "receive", "send"})
 
 
 class EndpointResponse(Response):
@@ -65,14 +64,7 @@ class EndpointResponse(Response):
         if not (isinstance(given, type) and issubclass(given, SSEEndpoint)):
             raise ConfigurationError(f"EndpointResponse takes a subclass of SSEEndpoint, not {given!r:.100}")
         for name, value in attributes.items():
-            where = f"EndpointResponse({endpoint.__qualname__}, {name}=...)"
-            if name.startswith("_") or not (hasattr(endpoint, name) or is_annotated(endpoint, name)):
-                raise ConfigurationError(f"{where}: the class has no such attribute; annotate it, as in {name}: str")
-            if name in HOOKS and (name != "channels" or callable(value)):
-                raise ConfigurationError(f"{where}: {name} is a hook; override it in a subclass")
-            if name in NEEDED:
-                raise ConfigurationError(f"{where}: the endpoint needs its own {name}; name the attribute otherwise")
-            check_preset(where, name, value)
+            check_attribute(f"EndpointResponse({endpoint.__qualname__}, {name}=...)", endpoint, name, value)
         self.status_code = status_code
         self.background = background
         self.body = b""
@@ -91,5 +83,16 @@ class EndpointResponse(Response):
             await self.background()
 
 
-def is_annotated(endpoint: type[SSEEndpoint], name: str) -> bool:
-    return any(name in inspect.get_annotations(kind) for kind in endpoint.__mro__)
+def check_attribute(where: str, endpoint: type[SSEEndpoint], name: str, value: Any) -> None:
+    """Check that an attribute can be set on an instance, and means something there."""
+    # Not hasattr, as a class answers to what its metaclass has as well.
+    known = any(name in vars(kind) or name in inspect.get_annotations(kind) for kind in endpoint.__mro__)
+    if name.startswith("_") or not known:
+        raise ConfigurationError(f"{where}: the class has no such attribute; annotate it, as in {name}: str")
+    if name in HOOKS and (name != "channels" or callable(value)):
+        raise ConfigurationError(f"{where}: {name} is a hook; override it in a subclass")
+    held = inspect.getattr_static(endpoint, name, None)
+    is_method = isinstance(held, FunctionType) and name not in HOOKS
+    if name in REQUEST or is_method or (isinstance(held, property) and held.fset is None):
+        raise ConfigurationError(f"{where}: the endpoint needs its own {name}; name the attribute otherwise")
+    check_preset(where, name, value)

@@ -44,6 +44,10 @@ class Answers(Noting):
     question: Question
     user: str = "nobody"
 
+    @property
+    def asked(self) -> str:
+        return self.question.text
+
     async def events(self, request: Request) -> AsyncIterator[Any]:
         for number in range(self.question.words):
             yield f"{self.user}: {self.question.text} {number}"
@@ -347,6 +351,9 @@ async def test_attributes_of_the_package_may_be_given_too() -> None:
         ({"on_connect": print}, "on_connect is a hook"),
         ({"close": True}, "the endpoint needs its own close"),
         ({"dispatch": None}, "the endpoint needs its own dispatch"),
+        ({"asked": 1}, "the endpoint needs its own asked"),
+        ({"mro": 1}, "the class has no such attribute"),
+        ({"max_body_bytes": 1}, "max_body_bytes would hold nothing back"),
         ({"channels": print}, "the class has no such attribute"),
         ({"max_connections": 5}, "max_connections decides before there is a stream; set it on the class"),
         ({"ping_interval": 0}, "ping_interval"),

@@ -444,5 +444,6 @@ async def test_a_loop_that_has_ended_is_passed_over(monkeypatch: pytest.MonkeyPa
         with monkeypatch.context() as patch:
             patch.setattr(type(current_event_loop()), "call_soon_threadsafe", ended)
             assert starlette_sse.close() == 0
+        assert visitors == set(), "nobody leaves there any more"
         visit.left.set()
     assert News.reasons == [CloseReason.CLIENT_GONE]
