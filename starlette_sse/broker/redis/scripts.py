@@ -16,8 +16,8 @@ __all__ = ["APPEND", "MOVED", "OPEN", "READ", "STATE"]
 
 #: Tells whether the server was a replica since :data:`OPEN` was run: it still knows the scripts, but the log may have
 #: lost numbers that were used. To the others that is as if there were no log, until :data:`OPEN` has judged it. What is
-#: a replica still refuses to write by itself. (Redis remembers it as long as ``repl-backlog-ttl``, an hour, allows; each
-#: process looks every ten seconds.)
+#: a replica still refuses to write by itself. (Redis remembers it for its ``repl-backlog-ttl``, an hour; each process
+#: looks every ten seconds.)
 MOVED = """
 local function moved(life)
   local replication = redis.call('INFO', 'replication')
