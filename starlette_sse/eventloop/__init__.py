@@ -88,5 +88,6 @@ def running_trio() -> ModuleType | None:
 
 
 def _in_trio() -> bool:
-    trio = sys.modules.get("trio")
-    return trio is not None and trio.lowlevel.in_trio_run()
+    # Not there yet while another thread imports it, and then nobody runs in it.
+    in_trio_run = getattr(sys.modules.get("trio.lowlevel"), "in_trio_run", None)
+    return in_trio_run is not None and in_trio_run()

@@ -193,6 +193,11 @@ class Stream:
             else:
                 self.end(CloseReason.DRAINING)
 
+    def _give_up_at(self, deadline: float) -> float:
+        """Return when what is being sent is given up for the last frame: by its own timeout at the latest."""
+        since, timeout = self._writer.sending_since, self._settings.send_timeout
+        return deadline if since is None or timeout is None else min(deadline, since + timeout)
+
     def _patience(self, reason: CloseReason) -> float | None:
         """Return how long the last frame may take: as any other if the events ended by themselves."""
         hurried = self._hurried or reason not in UNHURRIED
@@ -473,7 +478,7 @@ class Stream:
         reason, steps = self._reason or CloseReason.FINISHED, Steps(self._loop, self._report)
         if self._opened and reason not in ABRUPT and not self._stalled:
             # Not shielded: whoever cancels now waits for cleanup, and not for a client.
-            self._goodbye = self._loop.cancel_scope(deadline=steps.deadline(self._patience(reason)))
+            self._goodbye = self._loop.cancel_scope(deadline=self._give_up_at(steps.deadline(self._patience(reason))))
             self._stalled = await steps.take_in(self._goodbye, "the last frame", self._say_goodbye)
         if self._stalled or reason is CloseReason.SEND_TIMEOUT:
             abort_connection(self._receive)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from contextvars import ContextVar, copy_context
 from functools import partial
+from types import ModuleType
 
 import anyio
 import pytest
 
-from starlette_sse.eventloop import current_event_loop
+from starlette_sse.eventloop import current_event_loop, running_event_loop
 
 pytestmark = pytest.mark.anyio
 
@@ -74,3 +76,10 @@ async def test_a_callback_comes_behind_the_next_step_of_a_task(woken: str) -> No
             waiter.wake()
     await anyio.sleep(1)
     assert notes == ["moved", "called"]
+
+
+async def test_a_trio_that_another_thread_is_importing_is_not_in_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody runs in it yet, and half of it is there."""
+    monkeypatch.setitem(sys.modules, "trio", ModuleType("trio"))
+    monkeypatch.setitem(sys.modules, "trio.lowlevel", ModuleType("trio.lowlevel"))
+    assert running_event_loop() in ("asyncio", None)

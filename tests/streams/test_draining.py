@@ -224,11 +224,13 @@ async def test_a_stalled_client_holds_up_a_drain_for_the_grace_only() -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("kind", ["channel", "generator"])
 @pytest.mark.parametrize(("drained_after", "ends_after"), [(10, 10 + 5), (28, 30)])
 async def test_a_client_that_takes_no_event_holds_up_a_drain_no_longer_than_any_other(
-    drained_after: float, ends_after: float
+    kind: str, drained_after: float, ends_after: float
 ) -> None:
     """For the grace, or up to the send's own timeout if that comes first."""
+    snow = anyio.Event()
 
     class News(ChannelEndpoint):
         broker = Broker(observers=())
@@ -237,11 +239,21 @@ async def test_a_client_that_takes_no_event_holds_up_a_drain_no_longer_than_any_
         drain_grace = 5.0
         send_timeout: float | None = 30.0
 
-    app = Starlette(routes=[Route("/", News)])
+    class Generated(Noting):
+        pause = 0.0
+        drain_grace = 5.0
+        send_timeout: float | None = 30.0
+
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            await snow.wait()
+            yield "snow"
+
+    app = Starlette(routes=[Route("/", News if kind == "channel" else Generated)])
     async with SSETestClient(app) as client, client.stream("/") as stream:
         await stream.next_comment()
         stream.stall()
         await News.broker.publish("news", "snow")
+        snow.set()
         start = anyio.current_time()
         await anyio.sleep(drained_after)
         client.drain()
