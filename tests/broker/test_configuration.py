@@ -144,7 +144,7 @@ def test_what_a_url_must_not_change(shared_redis: RedisServer) -> None:
             assert isinstance(broker._backend, RedisBackend)
             made = broker._backend._connections._pool.make_connection()
             assert (made.socket_timeout, made.socket_connect_timeout, made.health_check_interval) == (None, 3.0, 0)
-            assert made.retry.get_retries() == 0
+            assert made.retry._retries == 0
             event_id = await broker.publish("a", "x")
             with anyio.fail_after(5):
                 assert (await anext(subscription)).id == event_id

@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 import pytest
 import redis
+import trio
 from redis.asyncio.connection import AbstractConnection
 from trio.testing import MockClock
 
@@ -80,7 +81,11 @@ def test_events_expire_on_virtual_time_in_one_run_after_another(first: str, seco
             assert broker.health().channels == channels
 
     for function, loop in [(publish, first), (wait, second)]:
-        anyio.run(function, backend=loop, backend_options=VIRTUAL[loop]())
+        if loop == "trio":
+            # The oldest anyio that is allowed passes no options on to it.
+            trio.run(function, **VIRTUAL[loop]())
+        else:
+            anyio.run(function, backend=loop, backend_options=VIRTUAL[loop]())
 
 
 @pytest.mark.parametrize("loop", LOOPS)
