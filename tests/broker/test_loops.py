@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import anyio
@@ -63,6 +63,14 @@ def test_ages_go_on_in_another_event_loop() -> None:
     assert times[-1] - times[0] < 60
 
 
+def run_virtual(function: Callable[[], Coroutine[Any, Any, None]], loop: str) -> None:
+    """Run a function on virtual time; the oldest anyio that is allowed passes no options on to trio."""
+    if loop == "trio":
+        trio.run(function, **VIRTUAL[loop]())
+    else:
+        anyio.run(function, backend=loop, backend_options=VIRTUAL[loop]())
+
+
 @pytest.mark.parametrize("first", VIRTUAL)
 @pytest.mark.parametrize("second", VIRTUAL)
 def test_events_expire_on_virtual_time_in_one_run_after_another(first: str, second: str) -> None:
@@ -81,11 +89,7 @@ def test_events_expire_on_virtual_time_in_one_run_after_another(first: str, seco
             assert broker.health().channels == channels
 
     for function, loop in [(publish, first), (wait, second)]:
-        if loop == "trio":
-            # The oldest anyio that is allowed passes no options on to it.
-            trio.run(function, **VIRTUAL[loop]())
-        else:
-            anyio.run(function, backend=loop, backend_options=VIRTUAL[loop]())
+        run_virtual(function, loop)
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -98,7 +102,7 @@ def test_the_clock_goes_on_when_the_event_loop_has_ended(loop: str) -> None:
             broker._log.lost(OSError("away"))
             await anyio.sleep(100.0)
 
-    anyio.run(lose, backend=loop, backend_options=VIRTUAL[loop]())
+    run_virtual(lose, loop)
     assert 100.0 <= broker.health().outage < 160.0
 
 
