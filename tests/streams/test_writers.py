@@ -40,7 +40,7 @@ class Client:
 
 
 @pytest.fixture
-def client() -> Client:
+async def client() -> Client:
     return Client()
 
 
