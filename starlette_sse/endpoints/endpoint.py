@@ -276,6 +276,8 @@ class SSEEndpoint(HTTPEndpoint):
             await self.send({"type": "http.response.body", "body": b""})
         elif method in configuration.allow:
             super().__init__(self.scope, self.receive, self.send)
+            # The oldest Starlette that is allowed does not know QUERY.
+            self._allowed_methods = [method]
             await super().dispatch()
         else:
             response = await self.method_not_allowed(request)
