@@ -273,17 +273,22 @@ async def test_a_server_that_stays_a_replica_is_not_connected_to_for_each_refusa
         assert received() - before < 20
 
 
+@asynccontextmanager
+async def orders_heard(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[Broker, Broker, list[str]]]:
+    """Give a broker by which orders are followed, another, and the connections that were to be closed."""
+    clients: list[str] = []
+    monkeypatch.setattr("starlette_sse.closing.end", lambda order: clients.append(order.criteria["connection_id"]))
+    async with Broker(server.url, observers=()) as here, Broker(server.url, observers=()) as there, follow_closes(here):
+        yield here, there, clients
+
+
 async def test_the_first_order_in_another_log_is_followed(
     own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By that alone the others hear that the log was lost, and it is newer than the loss."""
-    clients: list[str] = []
-    monkeypatch.setattr("starlette_sse.closing.end", lambda order: clients.append(order.criteria["connection_id"]))
-    async with (
-        Broker(own_redis.url, observers=()) as here,
-        Broker(own_redis.url, observers=()) as there,
-        follow_closes(here),
-    ):
+    async with orders_heard(own_redis, monkeypatch) as (_, there, clients):
         for client in ("1", "2", "3"):
             await close_everywhere(there, connection_id=client)
             await until(lambda: client in clients)  # noqa: B023
@@ -299,13 +304,7 @@ async def test_an_order_that_a_restart_has_kept_is_not_followed_again(
     own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only the end of the log was lost: whoever has come back since must not be closed for an order of before."""
-    clients: list[str] = []
-    monkeypatch.setattr("starlette_sse.closing.end", lambda order: clients.append(order.criteria["connection_id"]))
-    async with (
-        Broker(own_redis.url, observers=()) as here,
-        Broker(own_redis.url, observers=()) as there,
-        follow_closes(here),
-    ):
+    async with orders_heard(own_redis, monkeypatch) as (here, there, clients):
         for client in ("1", "2", "3", "lost"):
             written = own_redis.written()
             await close_everywhere(there, connection_id=client)

@@ -61,6 +61,15 @@ async def open_stream(scope: dict[str, Any]) -> None:
     await Endless(scope_of(**scope), anyio.sleep_forever, send)  # type: ignore[arg-type]
 
 
+async def let_in() -> asyncio.Task[None]:
+    """Return the task of a stream that was let in."""
+    Endless.notes.clear()
+    task = asyncio.create_task(open_stream({}))
+    while "connected" not in Endless.notes:
+        await asyncio.sleep(0)
+    return task
+
+
 async def noted(what: str) -> None:
     """Wait until a stream has noted it."""
     with anyio.fail_after(60):
@@ -700,10 +709,7 @@ def test_a_loop_after_a_drained_one_is_not_drained() -> None:
     """State is per run of a loop, nothing is latched in the process."""
 
     async def drained() -> None:
-        Endless.notes.clear()
-        task = asyncio.create_task(open_stream({}))
-        while "connected" not in Endless.notes:
-            await asyncio.sleep(0)
+        task = await let_in()
         starlette_sse.drain()
         await task
         assert Endless.notes[-1] is CloseReason.DRAINING
@@ -720,10 +726,7 @@ def test_a_server_after_a_drained_one_in_the_same_loop_is_not_drained(server_han
     """Another signal handler in place means another server."""
 
     async def both() -> None:
-        Endless.notes.clear()
-        task = asyncio.create_task(open_stream({}))
-        while "connected" not in Endless.notes:
-            await asyncio.sleep(0)
+        task = await let_in()
         starlette_sse.drain()
         await task
         assert domain_of({}).draining
@@ -745,10 +748,7 @@ def test_a_server_whose_streams_still_end_has_not_gone(server_handler: list[int]
     """Whoever puts another signal handler in place meanwhile, it lets nobody in."""
 
     async def drained() -> None:
-        Endless.notes.clear()
-        task = asyncio.create_task(open_stream({}))
-        while "connected" not in Endless.notes:
-            await asyncio.sleep(0)
+        task = await let_in()
         starlette_sse.drain()
         while not domain_of({}).draining:
             await asyncio.sleep(0)
