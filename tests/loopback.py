@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import h11
+import psutil
 import pytest
 import uvicorn
 from starlette.applications import Starlette
@@ -19,15 +20,19 @@ from starlette_sse import SSEEndpoint, lifespan
 from starlette_sse.decoding import EventDecoder
 from starlette_sse.streams.writers import FrameWriter
 
-__all__ = ["Reader", "puts_past_send", "sends_from_callbacks", "serving"]
+__all__ = ["Reader", "connections_of", "puts_past_send", "sends_from_callbacks", "serving"]
 
 
 @contextlib.asynccontextmanager
-async def serving(endpoint: type[SSEEndpoint], protocol: str, **options: Any) -> AsyncIterator[int]:
-    """Run the app on a real uvicorn in this loop and give its port."""
+async def serving(
+    endpoint: type[SSEEndpoint], protocol: str, *, server_options: Mapping[str, Any] | None = None, **options: Any
+) -> AsyncIterator[int]:
+    """Run the app, made with ``options``, on a real uvicorn in this loop and give its port."""
     app = Starlette(routes=[Route("/", endpoint)], lifespan=lifespan, **options)
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(app, http=protocol, log_level="warning", timeout_graceful_shutdown=5)
+    config = uvicorn.Config(
+        app, http=protocol, log_level="warning", timeout_graceful_shutdown=5, **(server_options or {})
+    )
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve(sockets=[listener]))
     try:
@@ -69,6 +74,15 @@ def puts_past_send(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 
     monkeypatch.setattr(FrameWriter, "try_put", watch(FrameWriter.try_put))
     return outcomes
+
+
+def connections_of(port: int) -> list[Any]:
+    """Return the sockets that this process holds open for clients of a port."""
+    return [
+        each
+        for each in psutil.Process().net_connections()
+        if each.laddr.port == port and each.status != psutil.CONN_LISTEN
+    ]
 
 
 class Reader:

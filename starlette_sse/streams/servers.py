@@ -7,7 +7,9 @@ from typing import Any, Protocol
 
 from starlette.types import Receive, Send
 
-__all__ = ["Transport", "abort_connection", "is_closed", "is_uvicorns", "plain_send"]
+from starlette_sse.eventloop import EventLoop
+
+__all__ = ["Transport", "abort_connection", "free_connection", "is_closed", "is_uvicorns", "plain_send"]
 
 #: Starlette's own wrappers, which only note that a response has started.
 WRAPPERS = frozenset(
@@ -16,6 +18,9 @@ WRAPPERS = frozenset(
         ("starlette.middleware.errors", "ServerErrorMiddleware.__call__.<locals>._send"),
     }
 )
+
+#: What tells a transport of asyncio's or uvloop's from another server's.
+TRANSPORT = ("abort", "get_extra_info", "get_protocol", "get_write_buffer_size", "is_closing")
 
 #: How many middlewares are looked through.
 MOST_WRAPPERS = 64
@@ -32,6 +37,15 @@ class Transport(Protocol):
 
     def is_closing(self) -> bool:
         """Tell whether it is closed, or about to be."""
+
+    def get_write_buffer_size(self) -> int:
+        """Return how many bytes have not been sent."""
+
+    def get_extra_info(self, name: str) -> Any:
+        """Return what is known of the connection by a name; None if nothing is."""
+
+    def get_protocol(self) -> Any:
+        """Return who is told what happens to the connection."""
 
 
 def is_uvicorns(function: Receive | Send) -> bool:
@@ -85,6 +99,37 @@ def abort_connection(receive: Receive) -> None:
         transport.abort()
 
 
+def free_connection(receive: Receive, loop: EventLoop, patience: float, *, draining: bool) -> None:
+    """Abort the connection of a response that has ended, on uvicorn, if its client does not take the rest of it.
+
+    What is less than the server's high-water mark holds up no ``send``, but it holds the transport open that uvicorn
+    closes, and so the server's shutdown. TLS waits besides, for 30 seconds by default, until the client has answered
+    that the connection ends.
+
+    :param patience: how long the client gets, in seconds.
+    :param draining: whether the server shuts down, so that it waits for TLS too.
+    """
+    transport = transport_of(receive)
+    if transport is None:
+        return
+    if not transport.get_write_buffer_size() and not (draining and transport.get_extra_info("sslcontext")):
+        return
+    protocol = transport.get_protocol()
+    exchange = getattr(protocol, "cycle", None)
+
+    def look() -> None:
+        if getattr(protocol, "cycle", None) is not exchange:
+            # What is not sent is of another request.
+            return
+        if transport.is_closing():
+            transport.abort()
+        elif transport.get_write_buffer_size():
+            # It is kept for another request, until nobody has made one for a while.
+            loop.call_at(loop.time() + patience, look)
+
+    loop.call_at(loop.time() + patience, look)
+
+
 def is_closed(receive: Receive) -> bool:
     """Tell whether the connection is seen to be closed, on uvicorn; elsewhere nobody can tell.
 
@@ -104,7 +149,7 @@ def transport_of(receive: Receive) -> Transport | None:
     for _ in range(MOST_WRAPPERS):
         owner = getattr(wrapper, "__self__", None)
         transport: Any = getattr(owner, "transport", None)
-        if callable(getattr(transport, "abort", None)) and callable(getattr(transport, "is_closing", None)):
+        if all(callable(getattr(transport, name, None)) for name in TRANSPORT):
             found: Transport = transport
             return found
         # BaseHTTPMiddleware's function has wrapped_receive, and its request _receive.

@@ -29,7 +29,7 @@ from starlette_sse.streams.endings import Steps
 from starlette_sse.streams.listeners import listen
 from starlette_sse.streams.owners import StreamOwner
 from starlette_sse.streams.producers import Producer, forget
-from starlette_sse.streams.servers import abort_connection, is_closed
+from starlette_sse.streams.servers import abort_connection, free_connection, is_closed
 from starlette_sse.streams.sources import FrameSource, NoFrames
 from starlette_sse.streams.writers import GONE, FrameWriter
 
@@ -484,6 +484,10 @@ class Stream:
             abort_connection(self._receive)
             # Uvicorn hears of it in the loop's next turn, and logs the app's end before as an error.
             await steps.take("the connection's end", self._loop.checkpoint, math.inf)
+        elif (
+            self._opened and reason is not CloseReason.CLIENT_GONE and (patience := self._patience(reason)) is not None
+        ):
+            free_connection(self._receive, self._loop, patience, draining=self._domain.draining)
         answered = not self._opened and isinstance(self._error, HTTPException)
         failed = reason is CloseReason.ERROR or (reason is CloseReason.CANCELLED and self._interrupted is None)
         if failed and self._error is not None and not answered:

@@ -177,7 +177,7 @@ NO_FORM = {
     "NaN in a model": (Model(x=1, ratio=nan), "not JSON compliant"),
     "a key that is no text": ({(1, 2): 3}, "keys must be"),
     "itself within": (LOOP, "Circular reference"),
-    "too deep": (DEEP, "recursion"),
+    "too deep": (DEEP, "recursion|Stack overflow"),
 }
 
 

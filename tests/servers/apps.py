@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.certificates import issue, trusting
 from tests.servers.client import EventStream, get_json
 from tests.servers.control import Control
 from tests.servers.kinds import Kind
@@ -27,6 +29,7 @@ class AppServer:
     port: int
     control: Control
     journal: Path
+    tls: ssl.SSLContext | None = None
 
     def open(
         self, name: str, path: str = "/stream", *, port: int | None = None, cleanup: float = 0.02, **options: Any
@@ -36,15 +39,19 @@ class AppServer:
         :param port: a proxy's, to go by.
         :param cleanup: how many seconds its generator's ``finally`` takes, and ``on_disconnect`` as well.
         """
-        stream = EventStream(port or self.port, address(name, path, cleanup), **options)
+        stream = self.request(address(name, path, cleanup), port=port, **options)
         assert stream.status == 200, (stream.status, self.program.output)
         hello = stream.next()
         assert hello.type == "hello", hello
         assert json.loads(hello.data)["name"] == name
         return stream
 
+    def request(self, path: str, *, port: int | None = None, **options: Any) -> EventStream:
+        """Return the answer to a request, its body not read yet."""
+        return EventStream(port or self.port, path, tls=self.tls, **options)
+
     def vitals(self) -> dict[str, Any]:
-        answer: dict[str, Any] = get_json(self.port, "/vitals")
+        answer: dict[str, Any] = get_json(self.port, "/vitals", tls=self.tls)
         return answer
 
     def notes(self, what: str, names: Sequence[str] | None = None) -> list[dict[str, Any]]:
@@ -81,14 +88,18 @@ def serving(kind: Kind, directory: Path, port: int | None = None) -> Iterator[Ap
     """Serve the app; the block starts when every worker is ready to be signalled."""
     journal = directory / "journal"
     journal.touch()
+    tls = None
+    if kind.tls:
+        issue(directory)
+        tls = trusting()
 
     def ready(port: int) -> bool:
         try:
-            get_json(port, "/vitals", timeout=5)
+            get_json(port, "/vitals", timeout=5, tls=tls)
         except OSError:
             return False
         return not kind.lifespan or journal.read_text().count('"started"') >= kind.workers
 
     with Control() as control:
         with running(kind.argv, directory, ready=ready, environ=environment(control, journal), port=port) as program:
-            yield AppServer(program, program.port, control, journal)
+            yield AppServer(program, program.port, control, journal, tls)

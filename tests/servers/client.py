@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import ssl
 import struct
 from collections.abc import Mapping
 from types import TracebackType
@@ -18,7 +19,10 @@ PATIENCE = 10.0
 
 
 class EventStream:
-    """One open stream; every read has a deadline, and a body that was cut raises :exc:`http.client.IncompleteRead`."""
+    """One open stream; every read has a deadline, and a body that was cut raises :exc:`http.client.IncompleteRead`.
+
+    :param tls: what to speak TLS by.
+    """
 
     def __init__(
         self,
@@ -28,8 +32,9 @@ class EventStream:
         method: str = "GET",
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+        self._connection = connect(port, PATIENCE, tls)
         self._connection.request(method, path, body, {"Accept": "text/event-stream", **(headers or {})})
         assert isinstance(self._connection.sock, socket.socket)
         self._sock = self._connection.sock
@@ -90,9 +95,9 @@ def ended_whole(stream: EventStream) -> bool:
     return True
 
 
-def get_json(port: int, path: str, timeout: float = PATIENCE) -> Any:
+def get_json(port: int, path: str, timeout: float = PATIENCE, tls: ssl.SSLContext | None = None) -> Any:
     """Return the JSON that a GET of ``path`` answers with."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+    connection = connect(port, timeout, tls)
     try:
         connection.request("GET", path, headers={"Connection": "close"})
         response = connection.getresponse()
@@ -101,3 +106,9 @@ def get_json(port: int, path: str, timeout: float = PATIENCE) -> Any:
         return json.loads(body)
     finally:
         connection.close()
+
+
+def connect(port: int, timeout: float, tls: ssl.SSLContext | None) -> http.client.HTTPConnection:
+    if tls is None:
+        return http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+    return http.client.HTTPSConnection("127.0.0.1", port, timeout=timeout, context=tls)

@@ -6,6 +6,8 @@ import sys
 from dataclasses import dataclass
 from signal import SIGINT, SIGTERM, Signals
 
+from tests.certificates import CERTIFICATE, KEY
+
 __all__ = ["APP", "KINDS", "Kind"]
 
 APP = "tests.servers.app:app"
@@ -25,9 +27,10 @@ class Kind:
     :param farewell_behind_middleware: so it is for streams behind a ``BaseHTTPMiddleware``.
     :param reason: what ``on_disconnect`` is given.
     :param lifespan: the server runs the app's lifespan.
-    :param waits_for_clients: the server waits, without a bound, until its streams' clients have left.
+    :param waits_for_clients: the server waits until its streams' clients have left, without a bound or for very long.
     :param cuts: an error that leaves the app cuts the body.
     :param own_tasks: the server's tasks, not the app's, that exist only at shutdown.
+    :param tls: it speaks TLS, with the certificate that is in the folder that it runs in.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Kind:
     waits_for_clients: bool = False
     cuts: bool = True
     own_tasks: frozenset[str] = frozenset()
+    tls: bool = False
 
     def __str__(self) -> str:
         return self.name
@@ -62,11 +66,26 @@ def granian(*options: str) -> tuple[str, ...]:
     return ("granian", APP, "--interface", "asgi", "--port", "{port}", *options)
 
 
+UVICORN_TLS = ("--ssl-certfile", CERTIFICATE, "--ssl-keyfile", KEY)
+
 KINDS = (
     Kind(name="uvicorn-h11-asyncio", command=uvicorn("--http", "h11", "--loop", "asyncio")),
     Kind(name="uvicorn-h11-uvloop", command=uvicorn("--http", "h11", "--loop", "uvloop")),
     Kind(name="uvicorn-httptools-asyncio", command=uvicorn("--http", "httptools", "--loop", "asyncio")),
     Kind(name="uvicorn-httptools-uvloop", command=uvicorn("--http", "httptools", "--loop", "uvloop")),
+    # A client that does not answer TLS's end, as one that reads nothing, gets the grace of the drain.
+    Kind(
+        name="uvicorn-h11-tls",
+        command=uvicorn("--http", "h11", "--loop", "asyncio", *UVICORN_TLS),
+        longest_stop=7.0,
+        tls=True,
+    ),
+    Kind(
+        name="uvicorn-uvloop-tls",
+        command=uvicorn("--http", "httptools", "--loop", "uvloop", *UVICORN_TLS),
+        longest_stop=7.0,
+        tls=True,
+    ),
     Kind(name="uvicorn-sigint", command=uvicorn(), signal=SIGINT),
     Kind(name="uvicorn-workers", command=uvicorn("--workers", "2"), workers=2),
     Kind(
@@ -74,6 +93,13 @@ KINDS = (
         command=("gunicorn", APP, "--bind", "127.0.0.1:{port}", "-k", "uvicorn_worker.UvicornWorker"),
     ),
     Kind(name="hypercorn-asyncio-in-process", command=hypercorn("-k", "asyncio", "-w", "0")),
+    # It waits the 30 seconds that asyncio gives a client to answer TLS's end.
+    Kind(
+        name="hypercorn-tls",
+        command=hypercorn("-k", "asyncio", "-w", "0", "--certfile", CERTIFICATE, "--keyfile", KEY),
+        waits_for_clients=True,
+        tls=True,
+    ),
     # Trio leaves SIGTERM to the system, which ends the process at once, so in one process only SIGINT is a stop.
     Kind(name="hypercorn-trio-in-process", command=hypercorn("-k", "trio", "-w", "0"), signal=SIGINT),
     # Hypercorn's worker processes get no signal: their streams are cancelled when --graceful-timeout, a whole number of

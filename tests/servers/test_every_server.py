@@ -10,7 +10,7 @@ from itertools import count
 import pytest
 
 from tests.servers.apps import AppServer, address, serving
-from tests.servers.client import EventStream, ended_whole
+from tests.servers.client import ended_whole
 from tests.servers.kinds import KINDS, Kind
 from tests.servers.processes import eventually
 
@@ -102,7 +102,7 @@ def test_an_error_that_is_not_told_cuts_the_body(server: AppServer, kind: Kind, 
 def test_a_post_opens_a_stream(server: AppServer) -> None:
     """A stream may be the answer to a POST, whose body its hooks can read."""
     name = next(names)
-    with EventStream(server.port, address(name), method="POST", body=b"a question") as stream:
+    with server.request(address(name), method="POST", body=b"a question") as stream:
         assert json.loads(stream.next().data)["body"] == "a question"
         server.control.order(name, data="an answer")
         assert stream.next().data == "an answer"
@@ -111,7 +111,7 @@ def test_a_post_opens_a_stream(server: AppServer) -> None:
 @pytest.mark.parametrize("path", ENDPOINTS + RESPONSES[:1])
 def test_head_answers_with_the_headers_alone(server: AppServer, path: str) -> None:
     """HEAD never hangs on an endless stream."""
-    with EventStream(server.port, address(next(names), path), method="HEAD") as answer:
+    with server.request(address(next(names), path), method="HEAD") as answer:
         assert answer.status == 200
         assert answer.headers["content-type"].startswith("text/event-stream")
         assert answer.rest() == []

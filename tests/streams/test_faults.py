@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Iterator
 from contextvars import ContextVar
 from typing import Any, ClassVar
 
-import psutil
 import pytest
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
@@ -31,7 +30,7 @@ from starlette_sse.observers import Observer, StreamFacts
 from starlette_sse.streams import Stream
 from starlette_sse.streams.producers import Producer
 from starlette_sse.streams.writers import FrameWriter
-from tests.loopback import Reader, serving
+from tests.loopback import Reader, connections_of, serving
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -66,15 +65,6 @@ class Endless(SSEEndpoint):
 
     async def on_disconnect(self, request: Request, reason: CloseReason) -> None:
         self.reasons.append(reason)
-
-
-def connections_of(port: int) -> list[Any]:
-    """Return the sockets that this process holds open for clients of a port."""
-    return [
-        each
-        for each in psutil.Process().net_connections()
-        if each.laddr.port == port and each.status != psutil.CONN_LISTEN
-    ]
 
 
 def alive() -> list[object]:
