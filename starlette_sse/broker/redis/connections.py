@@ -25,6 +25,8 @@ try:
 except ImportError as exc:  # pragma: no cover - the tests run it in a process that hides redis
     raise MissingDependencyError('a redis:// broker needs redis-py: pip install "starlette_sse[redis]"') from exc
 
+from starlette_sse.broker.redis.tls import prepare, untrusted
+
 __all__ = ["ERRORS", "Connections", "NoScriptError", "RefusedError"]
 
 #: How a connection fails.
@@ -75,7 +77,7 @@ class Connections:
         if "path" not in options:
             # Who stands in between may forget a connection that is silent for long.
             options.setdefault("socket_keepalive", True)
-        self._options = options
+        self._options = self._ready = options
         self._timeout = timeout
         # Redis-py's pools are typed in part only.
         self._pool: Any = None
@@ -88,9 +90,13 @@ class Connections:
         self.database = options.get("db", 0)
 
     def open(self) -> None:
-        """Belong to the running event loop; connects at the first command."""
+        """Belong to the running event loop; connects at the first command.
+
+        :raises ConfigurationError: the URL has an option that is unknown, or a file that cannot be used.
+        """
         try:
-            self._pool = ConnectionPool(**self._options)
+            self._ready = prepare(self._options)
+            self._pool = ConnectionPool(**self._ready)
             self._pool.make_connection()
             self._renewable_at = -math.inf
         except TypeError as exc:
@@ -166,7 +172,7 @@ class Connections:
         """
         now = anyio.current_time()
         if pool is self._pool and now >= self._renewable_at:
-            self._pool, self._renewable_at = ConnectionPool(**self._options), now + RENEWAL_PAUSE
+            self._pool, self._renewable_at = ConnectionPool(**self._ready), now + RENEWAL_PAUSE
             # Those in use follow as they are released. What was refused is told as that, however they end.
             with suppress(*ERRORS):
                 await pool.disconnect(inuse_connections=False)
@@ -181,6 +187,10 @@ class Connections:
             in_doubt = RAISED in str(error)
             outcome = "; a part of it may have been done" if in_doubt else ""
             return RefusedError(f"{self.address} refused: {error}{outcome}", in_doubt=in_doubt)
+        if why := untrusted(error):
+            return RefusedError(
+                f"{self.address} is not trusted: {why}; name who signs its certificates by ?ssl_ca_certs=<file>"
+            )
         # A server that has not read its data yet is as good as away, but has done nothing.
         in_doubt = in_doubt and not isinstance(error, BusyLoadingError)
         what = str(error) or f"no answer within {self._timeout} s"

@@ -1,0 +1,137 @@
+"""Ways to a Redis server other than a plain TCP connection: TLS, and a socket of the file system."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from starlette_sse.broker import Broker
+from starlette_sse.exceptions import BrokerUnavailableError, ConfigurationError
+from tests.broker.reading import publish_together, texts
+from tests.broker.redis_server import RedisServer, running
+from tests.certificates import AUTHORITY, CERTIFICATE, KEY, issue
+from tests.servers.processes import free_port
+
+pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
+
+
+class Ways:
+    """A server and the URLs that lead to it."""
+
+    def __init__(self, server: RedisServer, directory: Path, port: int) -> None:
+        self.server = server
+        self.directory = directory
+        self.port = port
+        self.socket = f"unix://{directory / 'socket'}?db=0"
+
+    def tls(self, host: str = "127.0.0.1", **options: str) -> str:
+        """Return the way by TLS; the options are of the URL, and files of the test's folder."""
+        query = "&".join(f"{name}={self.directory / value}" for name, value in options.items())
+        return f"rediss://{host}:{self.port}/0?{query}"
+
+
+@pytest.fixture
+def ways(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Ways]:
+    """Start a server that speaks TLS to whoever asks; a parameter says whether clients need a certificate."""
+    issue(tmp_path)
+    port = free_port()
+    with running(
+        tmp_path,
+        *(
+            "--bind",
+            "127.0.0.1 127.0.0.2",
+            "--tls-port",
+            str(port),
+            "--tls-auth-clients",
+            getattr(request, "param", "no"),
+        ),
+        *("--tls-cert-file", CERTIFICATE, "--tls-key-file", KEY, "--tls-ca-cert-file", AUTHORITY),
+        *("--unixsocket", "socket", "--appendonly", "yes", "--appendfsync", "always"),
+    ) as server:
+        yield Ways(server, tmp_path, port)
+
+
+@pytest.mark.parametrize("way", ["tls", "socket"])
+async def test_events_come_and_an_outage_is_survived(ways: Ways, way: str) -> None:
+    """As over any connection: nothing is lost, and what was missed is read again."""
+    url = ways.socket if way == "socket" else ways.tls(ssl_ca_certs=AUTHORITY)
+    async with Broker(url, observers=()) as broker, Broker(ways.server.url, observers=()) as other:
+        async with broker.subscribe("a") as subscription:
+            await broker.publish("a", "one")
+            await other.publish("a", "two")
+            assert await texts(subscription, 2) == ["one", "two"]
+            ways.server.kill()
+            with pytest.raises(BrokerUnavailableError):
+                await broker.publish("a", "nowhere")
+            ways.server.start()
+            with anyio.fail_after(20):
+                while not (broker.health().ok and other.health().ok):
+                    await anyio.sleep(0.01)
+            await other.publish("a", "three")
+            assert await texts(subscription, 1) == ["three"]
+
+
+@pytest.mark.parametrize("ways", ["yes"], indirect=True)
+async def test_a_server_may_want_a_certificate_of_its_clients(ways: Ways) -> None:
+    """It is given the one that the URL names."""
+    url = ways.tls(ssl_ca_certs=AUTHORITY, ssl_certfile=CERTIFICATE, ssl_keyfile=KEY)
+    async with Broker(url, observers=()) as broker, broker.subscribe("a") as subscription:
+        await broker.publish("a", "one")
+        assert await texts(subscription, 1) == ["one"]
+
+
+@pytest.mark.parametrize(
+    ("host", "options", "why"),
+    [
+        ("127.0.0.1", {}, "self-signed certificate in certificate chain"),
+        ("127.0.0.2", {"ssl_ca_certs": AUTHORITY}, "IP address mismatch"),
+    ],
+    ids=["an unknown authority", "another's certificate"],
+)
+async def test_a_server_that_is_not_trusted_ends_the_start(
+    ways: Ways, host: str, options: dict[str, str], why: str
+) -> None:
+    """As a wrong password does, and the error says what to do."""
+    with pytest.raises(BrokerUnavailableError, match=rf"is not trusted: .*{why}.*\?ssl_ca_certs=<file>") as caught:
+        async with Broker(ways.tls(host, **options), observers=()):
+            raise AssertionError("it started")
+    assert not caught.value.in_doubt
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"ssl_ca_certs": "missing.pem"}, r"ssl_ca_certs=.*missing\.pem\): .*No such file"),
+        ({"ssl_certfile": CERTIFICATE, "ssl_keyfile": "missing.key"}, r"missing\.key.*\): .*No such file"),
+        ({"ssl_certfile": KEY, "ssl_keyfile": KEY}, r"ssl_certfile=.*server\.key"),
+        ({"ssl_cert_reqs": "nonsense"}, "nonsense"),
+    ],
+    ids=str,
+)
+async def test_files_that_cannot_be_used_are_named_before_anything_connects(
+    ways: Ways, options: dict[str, str], why: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=f"asks for TLS that cannot be had .*{why}"):
+        async with Broker(ways.tls(**options, ssl_password="secret"), observers=()):
+            raise AssertionError("it started")
+
+
+async def test_certificates_are_read_once(ways: Ways, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To read the system's keeps the event loop, and all its streams, for tens of milliseconds."""
+    made: list[ssl.SSLContext] = []
+    make = ssl.create_default_context
+
+    def watched(*args: Any, **options: Any) -> ssl.SSLContext:
+        made.append(make(*args, **options))
+        return made[-1]
+
+    monkeypatch.setattr(ssl, "create_default_context", watched)
+    async with Broker(ways.tls(ssl_ca_certs=AUTHORITY), observers=()) as broker:
+        assert len(await publish_together(broker, broker, 50)) == 50
+        assert ways.server.command("CLIENT", "LIST").count(b"\n") > 5
+    assert len(made) == 1
