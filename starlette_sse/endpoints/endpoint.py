@@ -251,6 +251,9 @@ class SSEEndpoint(HTTPEndpoint):
         try:
             # Whatever waits here waits as long as the stream lives, so what comes before it is over by then.
             await (await visit.prepare(self._sse_subscribe))()
+        except visit.loop.cancelled:
+            await visit.let_streams_clean_up()
+            raise
         finally:
             # Without cycles all of it is freed at once.
             self._sse_visit = None

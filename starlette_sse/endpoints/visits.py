@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
@@ -116,6 +117,13 @@ class Visit:
         if isinstance(response, Response):
             return partial(response, request.scope, self._receive, self._send)
         raise ConfigurationError(f"{self._name}.on_connect must return None or a Response, not {response!r}")
+
+    async def let_streams_clean_up(self) -> None:
+        """Wait for the streams that a shutdown ends, in a request that it has cancelled before there was one of it."""
+        domain = domain_of(self._request.scope)
+        # A server that shuts down by cancelling may drop all other requests when the first one has left (daphne does).
+        if self._stream is None and domain.draining:
+            await Steps(self.loop, self._report).take("the drain", domain.drained, math.inf)
 
     async def authorize(self) -> None:
         """Raise what the endpoint raises to refuse the client."""

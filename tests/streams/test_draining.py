@@ -21,7 +21,7 @@ from starlette.requests import Request
 from starlette.routing import Route
 
 import starlette_sse
-from starlette_sse import Broker, ChannelEndpoint, CloseReason, ServerSentEvent
+from starlette_sse import Broker, ChannelEndpoint, CloseReason, ServerSentEvent, SSEEndpoint
 from starlette_sse.decoding import EventDecoder
 from starlette_sse.draining import STATE_KEY, Domain, domain_of, streams_by_loop
 from starlette_sse.eventloop import EventLoop, current_event_loop
@@ -355,6 +355,34 @@ async def test_a_stream_that_is_cancelled_in_a_drain_waits_for_the_others() -> N
             scope.cancel()
     assert left == [pytest.approx(10 + 2 * 8)] * 3
     assert all(scope.cancelled_caught for scope in cancelled)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("hook", ["authorize", "on_connect"])
+async def test_a_request_that_is_cancelled_in_a_drain_before_its_stream_waits_for_those_that_are_open(
+    hook: str,
+) -> None:
+    """Or it would be the first one to leave."""
+    state = {STATE_KEY: Domain()}
+
+    class Open(Noting):
+        pause = 8.0
+
+    async def sleep(self: SSEEndpoint, request: Request) -> None:
+        await anyio.sleep_forever()
+
+    visits = [Visit(Open), Visit(type("Late", (SSEEndpoint,), {hook: sleep, "events": Noting.events}))]
+    async with anyio.create_task_group() as tasks:
+        async with anyio.create_task_group() as cancelled:
+            for group, visit in zip((tasks, cancelled), visits, strict=True):
+                visit.scope["state"] = state
+                group.start_soon(visit.run)
+            await anyio.sleep(10)
+            start = anyio.current_time()
+            state[STATE_KEY].drain()
+            cancelled.cancel_scope.cancel()
+        assert anyio.current_time() == pytest.approx(start + 2 * 8)
+        assert Open.notes == ["connected", "cleaned up", CloseReason.DRAINING]
 
 
 @pytest.mark.anyio
