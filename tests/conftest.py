@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 
 import pytest
+
+from tests.servers.processes import heed_interrupts
 
 __all__ = ["on_ci", "require"]
 
@@ -34,9 +35,7 @@ def require(binary: str) -> str:
 
 
 def pytest_configure() -> None:
-    """Let the servers that tests start be stopped by SIGINT: a shell ignores it for what it runs in the background."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    heed_interrupts()
 
 
 @pytest.fixture(params=[pytest.param("asyncio", id="asyncio"), pytest.param("trio", id="trio")])

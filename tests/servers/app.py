@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
@@ -30,22 +29,11 @@ from starlette.routing import Mount, Route
 
 import starlette_sse
 from starlette_sse import CloseReason, EventSourceResponse, ServerSentEvent, SSEEndpoint
+from tests.servers.journal import note, tasks
 
 __all__ = ["app"]
 
 CONTROL_PORT = int(os.environ["SSE_TEST_CONTROL"])
-JOURNAL = os.open(os.environ["SSE_TEST_JOURNAL"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-
-
-def note(what: str, **details: Any) -> None:
-    line = json.dumps({"what": what, "pid": os.getpid(), "at": time.monotonic(), **details})
-    os.write(JOURNAL, line.encode() + b"\n")
-
-
-def tasks() -> Counter[str]:
-    names = (getattr(task.coro, "__qualname__", str(task.name)) for task in anyio.get_running_tasks())
-    # One system task of trio's serves all alarms of the package; it ends with the last, and keeps nothing alive.
-    return Counter(name for name in names if name != "TrioEventLoop._serve_alarms")
 
 
 def sockets() -> int:

@@ -15,6 +15,7 @@ from typing import Any
 from tests.certificates import issue, trusting
 from tests.servers.client import EventStream, get_json
 from tests.servers.control import Control
+from tests.servers.journal import entries
 from tests.servers.kinds import Kind
 from tests.servers.processes import ROOT, Program, eventually, running
 
@@ -56,10 +57,8 @@ class AppServer:
 
     def notes(self, what: str, names: Sequence[str] | None = None) -> list[dict[str, Any]]:
         """Return the journal's entries of one kind, for these streams or for all."""
-        lines = self.journal.read_text().splitlines(keepends=True)
-        # A line that is being written has no end yet.
-        entries: list[dict[str, Any]] = [json.loads(line) for line in lines if line.endswith("\n")]
-        return [entry for entry in entries if entry["what"] == what and (names is None or entry.get("name") in names)]
+        of_kind = [entry for entry in entries(self.journal) if entry["what"] == what]
+        return [entry for entry in of_kind if names is None or entry.get("name") in names]
 
     def note(self, what: str, name: str) -> dict[str, Any]:
         """Return the one entry of a stream, waiting for it to be written."""

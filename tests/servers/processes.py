@@ -17,7 +17,7 @@ from typing import TypeVar
 
 import psutil
 
-__all__ = ["PATIENCE", "ROOT", "Program", "accepts", "eventually", "free_port", "running"]
+__all__ = ["PATIENCE", "ROOT", "Program", "accepts", "eventually", "free_port", "heed_interrupts", "running"]
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 10.0
@@ -27,11 +27,17 @@ POLL = 0.01
 T = TypeVar("T")
 
 
-def eventually(check: Callable[[], T], patience: float = PATIENCE) -> T:
+def heed_interrupts() -> None:
+    """Let the servers that are started be stopped by SIGINT: a shell ignores it for what it runs in the background."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def eventually(check: Callable[[], T], patience: float = PATIENCE, poll: float = POLL) -> T:
     """Return what ``check`` returns as soon as that is true, and what it returned last when patience ends."""
     deadline = time.monotonic() + patience
     while not (found := check()) and time.monotonic() < deadline:
-        time.sleep(POLL)
+        time.sleep(poll)
     return found
 
 

@@ -15,7 +15,8 @@ from types import FrameType
 import uvicorn
 
 import starlette_sse
-from tests.servers.app import app, note
+from tests.servers.app import app
+from tests.servers.journal import note
 
 
 def own_handler(number: int, frame: FrameType | None) -> None:
