@@ -34,6 +34,12 @@ def require(binary: str) -> str:
     pytest.skip(reason)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("soak", "soaking the package: scripts/test tests/soak -s")
+    group.addoption("--soak-minutes", type=float, default=0.3, help="how long each soak goes on, in minutes")
+    group.addoption("--soak-seed", type=int, default=1, help="the plan of what goes wrong")
+
+
 def pytest_configure() -> None:
     heed_interrupts()
 

@@ -57,8 +57,8 @@ SLOW = ("authorize", "on_connect", "on_drain", "on_error", "on_disconnect", "rea
 #: Bytes that a stream's events have at most, for servers that buffer without a bound.
 MOST_BYTES = 24_000_000
 
-#: Uvicorn's workers share the work of what is one server here.
-SERVERS = tuple(kind for kind in KINDS if kind.workers == 1)
+#: Uvicorn's workers share the work of what is one server here, and the clients speak no TLS.
+SERVERS = tuple(kind for kind in KINDS if kind.workers == 1 and not kind.tls)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
