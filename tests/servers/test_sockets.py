@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, ClassVar
 
 import anyio
@@ -132,15 +133,36 @@ def test_a_client_that_reads_nothing_does_not_keep_its_connection() -> None:
             assert 1.0 < when - began < 8.0
 
 
-def test_a_connection_inherits_the_options() -> None:
-    """What is set on the listener holds for whom it accepts."""
-    with listening_socket("127.0.0.1", 0, keepalive=9.0, user_timeout=17.5) as listener:
+@pytest.mark.parametrize(
+    ("times", "inherited"),
+    [
+        ({}, [10, 3, 3, 20_000]),
+        ({"keepalive": 9.0, "user_timeout": 17.5}, [9, 3, 3, 17_500]),
+        ({"keepalive": 1, "user_timeout": 0.001}, [1, 1, 3, 1]),
+        ({"keepalive": 32767, "user_timeout": 2147483}, [32767, 10922, 3, 2147483000]),
+        ({"keepalive": 10.9, "user_timeout": 1.001}, [11, 4, 3, 1001]),
+    ],
+    ids=str,
+)
+def test_a_connection_inherits_the_options(times: dict[str, Any], inherited: list[int]) -> None:
+    """What is set on the listener holds for whom it accepts: what was given, rounded to the kernel's units."""
+    with listening_socket("127.0.0.1", 0, **times) as listener:
         with socket.create_connection(listener.getsockname()):
             accepted, _ = listener.accept()
             with accepted:
                 assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
                 tcp = [socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT, socket.TCP_USER_TIMEOUT]
-                assert [accepted.getsockopt(socket.IPPROTO_TCP, option) for option in tcp] == [9, 3, 3, 17_500]
+                assert [accepted.getsockopt(socket.IPPROTO_TCP, option) for option in tcp] == inherited
+
+
+@pytest.mark.parametrize(("options", "waiting"), [({}, 2048), ({"backlog": 7}, 7)], ids=str)
+def test_so_many_connections_may_wait_to_be_accepted(options: dict[str, int], waiting: int) -> None:
+    """As many as were asked for, unless the kernel allows fewer."""
+    allowed = int(Path("/proc/sys/net/core/somaxconn").read_text())
+    with listening_socket("127.0.0.1", 0, **options) as listener:
+        information = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 32)
+    # Of a socket that listens, tcpi_sacked is the length of its queue.
+    assert struct.unpack_from("=I", information, 28) == (min(waiting, allowed),)
 
 
 def test_a_socket_can_be_inherited_and_its_port_taken_again() -> None:
@@ -163,19 +185,28 @@ def test_an_ipv6_address_is_listened_on_as_such() -> None:
         pytest.skip(f"this machine has no IPv6 loopback: {exc}")
 
 
+def test_the_last_port_is_one() -> None:
+    """On an address that nobody else has."""
+    with listening_socket("127.0.0.65", 65_535) as listener:
+        assert listener.getsockname() == ("127.0.0.65", 65_535)
+
+
 @pytest.mark.parametrize(
     "parameters",
     [
         {"keepalive": 0},
         {"keepalive": 0.5},
-        {"keepalive": 40_000},
+        {"keepalive": 32_768},
         {"keepalive": "10"},
+        {"keepalive": True},
         {"user_timeout": 0},
+        {"user_timeout": "20"},
+        {"user_timeout": True},
         {"user_timeout": -1},
         {"user_timeout": float("inf")},
-        {"user_timeout": 1e9},
+        {"user_timeout": 2_147_484},
         {"user_timeout": 0.0001},
-        {"port": 70_000},
+        {"port": 65_536},
         {"port": -1},
         {"port": "http"},
         {"port": True},
@@ -186,13 +217,6 @@ def test_a_time_or_port_that_cannot_work_is_refused(parameters: dict[str, Any]) 
     """By name, before anything listens."""
     with pytest.raises(ConfigurationError, match=rf"^{next(iter(parameters))} must be"):
         listening_socket("127.0.0.1", **{"port": 0, **parameters})
-
-
-@pytest.mark.parametrize("seconds", [0.001, 2147483])
-def test_the_shortest_and_the_longest_user_timeout_are_the_kernels(seconds: float) -> None:
-    """It is set as it was given, and not rounded to the system's own or refused."""
-    with listening_socket("127.0.0.1", 0, user_timeout=seconds) as listener:
-        assert listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == seconds * 1000
 
 
 def test_an_address_that_is_taken_is_an_error() -> None:
