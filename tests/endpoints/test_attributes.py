@@ -8,12 +8,17 @@ from functools import wraps
 from typing import Annotated, Any, Protocol
 
 import fastapi
+import fastapi.params
 import pytest
 from starlette.requests import Request
 
-from starlette_sse import CloseReason, ConfigurationError, ServerSentEvent, SSEEndpoint
+from starlette_sse import Broker, ChannelEndpoint, CloseReason, ConfigurationError, ServerSentEvent, SSEEndpoint
 from starlette_sse.observers import Observer
 from tests.streams.apps import Noting, serve
+
+
+class Given(fastapi.params.Depends):
+    """As a project may have one."""
 
 
 @pytest.mark.parametrize(
@@ -147,6 +152,19 @@ def test_a_mixin_is_looked_at_as_well() -> None:
     type("Right", (Helper, SSEEndpoint), {"authorize": Guard.authorize})
 
 
+def test_a_mixin_of_another_module_of_the_package_is_looked_at_as_well() -> None:
+    """Its author is the endpoint's; that of another package is not."""
+
+    async def authorise(self: Any, request: Request) -> None: ...
+
+    package = __name__.partition(".")[0]
+    ours = type("Ours", (), {"authorise": authorise, "__module__": f"{package}.elsewhere"})
+    theirs = type("Theirs", (), {"authorise": authorise, "__module__": f"{package}_of_others.elsewhere"})
+    with pytest.raises(ConfigurationError, match=r"Ours\.authorise is so like authorize"):
+        type("Wrong", (ours, SSEEndpoint), {})
+    type("Right", (theirs, SSEEndpoint), {})
+
+
 def test_a_class_may_go_back_to_the_default() -> None:
     """It lets in whom a base of its own would have kept out."""
 
@@ -201,8 +219,21 @@ def test_an_attribute_with_a_slip_in_its_name_is_refused(slip: str) -> None:
         type("Wrong", (SSEEndpoint,), {slip: 5.0})
 
 
+def test_an_attribute_of_a_mixin_with_a_slip_is_refused_beside_the_attribute_itself() -> None:
+    """Of the two only the endpoint's has a meaning."""
+
+    class Slow:
+        ping_intervall = 60.0
+
+    with pytest.raises(ConfigurationError, match=r"Slow\.ping_intervall is so like ping_interval"):
+        type("Wrong", (Slow, SSEEndpoint), {"ping_interval": 5.0})
+
+
 def test_names_that_only_remind_of_others_are_free() -> None:
-    """Among them the singular of an attribute, what a base of another package has already, and private names."""
+    """Among them the singular of an attribute, what a base of another package has already, and private names.
+
+    Without channels there is no snapshot that a name could be a slip of.
+    """
 
     def function(self: Any, request: Request) -> None: ...
 
@@ -215,7 +246,8 @@ def test_names_that_only_remind_of_others_are_free() -> None:
         "observer": 1,
         "max_connection_age": 60,
         "ping_intervals": property(lambda self: 1),
-        "_authorise": function,
+        "_on_error": function,
+        "snapshots": function,
         "on_conect": function,
         "connect": function,
         "events_of": function,
@@ -223,6 +255,7 @@ def test_names_that_only_remind_of_others_are_free() -> None:
         "interval": 5,
     }
     type("Right", (Base, SSEEndpoint), names)
+    type("Right", (ChannelEndpoint,), {"broker": Broker(observers=()), "channels": ("news",), "channel": "news"})
 
 
 @pytest.mark.parametrize("name", ["Content-Length", "transfer-encoding", "Content-Type"])
@@ -283,7 +316,9 @@ def test_a_hook_that_cannot_be_called_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "parameter", [fastapi.Depends(list), fastapi.Security(list), fastapi.Header(), fastapi.Query()], ids=repr
+    "parameter",
+    [fastapi.Depends(list), fastapi.Security(list), fastapi.Header(), fastapi.Query(), Given(list)],
+    ids=repr,
 )
 def test_what_only_fastapi_fills_in_is_refused(parameter: Any) -> None:
     """An ``authorize`` that takes its user by ``Depends`` would get that object, and let everybody in."""
