@@ -324,6 +324,28 @@ async def test_a_hook_that_wants_the_body_is_told_that_the_function_has_it() -> 
     assert read == [b""]
 
 
+async def test_a_property_that_can_be_set_may_be_given() -> None:
+    """Its setter is asked, as for any instance."""
+
+    class Own(Noting):
+        @property
+        def user(self) -> str:
+            return self._user
+
+        @user.setter
+        def user(self, name: str) -> None:
+            self._user = name.title()
+
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            yield self.user
+
+    async def read(request: Request) -> Response:
+        return EndpointResponse(Own, user="ann")
+
+    async with SSETestClient(app_of(read)) as client, client.stream("/") as stream:
+        await stream.expect("Ann")
+
+
 async def test_attributes_of_the_package_may_be_given_too() -> None:
     """For this one stream."""
 
@@ -349,6 +371,7 @@ async def test_attributes_of_the_package_may_be_given_too() -> None:
         ({"scope": {}}, "the class has no such attribute"),
         ({"_sse_configuration": None}, "the class has no such attribute"),
         ({"on_connect": print}, "on_connect is a hook"),
+        ({"on_connect": None}, "on_connect is a hook"),
         ({"close": True}, "the endpoint needs its own close"),
         ({"dispatch": None}, "the endpoint needs its own dispatch"),
         ({"asked": 1}, "the endpoint needs its own asked"),
