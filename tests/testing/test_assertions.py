@@ -53,6 +53,19 @@ def test_what_an_event_is_expected_to_be_can_be_said_in_part_or_whole(expected: 
     assert_events([TICK], [expected])
 
 
+@pytest.mark.parametrize("expected", ["hello", ServerSentEvent("hello"), {"event": "message"}], ids=str)
+def test_an_event_without_a_name_is_a_message(expected: Any) -> None:
+    """As a browser's listener gets it."""
+    assert_events([HELLO], [expected])
+
+
+@pytest.mark.parametrize("expected", [[], [TICK], [TICK, HELLO, HELLO]], ids=len)
+def test_fewer_and_more_events_than_expected_fail(expected: list[Any]) -> None:
+    """Though all that can be compared is the same."""
+    with pytest.raises(UnexpectedEventsError):
+        assert_events([TICK, HELLO], expected)
+
+
 @pytest.mark.parametrize(
     "expected",
     [
@@ -126,6 +139,30 @@ def test_the_diff_shows_what_is_missing_and_what_came_instead() -> None:
         "- (any event) #9: (any data)",
         "+ message: 'a\\nb'",
     ]
+
+
+def test_the_diff_marks_what_differs_within_an_event() -> None:
+    """An expectation that others meet as well reads like the event in its place, and any value can be shown."""
+    received = [ReceivedEvent("message", text, "", 0.0) for text in ("one", "two", "three", '{"a":1,"b":2}')]
+    with pytest.raises(UnexpectedEventsError) as raised:
+        assert_events(received, [{"event": "message"}, {"event": "message"}, "tiree", {"data": {"a": ANY, "b": 3}}])
+    assert str(raised.value).splitlines()[2:] == [
+        "  message: one",
+        "  message: two",
+        "- message: tiree",
+        "?           ^",
+        "+ message: three",
+        "?           ^",
+        '- (any event): {"a":"<ANY>","b":3}',
+        '+ message: {"a":1,"b":2}',
+    ]
+
+
+def test_the_diff_knows_events_that_come_in_another_place() -> None:
+    """Behind one that is missing the others are as they were expected."""
+    with pytest.raises(UnexpectedEventsError) as raised:
+        assert_events([HELLO, TICK], ["lost", {"data": "hello"}, {"id": "7"}])
+    assert str(raised.value).splitlines()[2:] == ["- message: lost", "  message: hello", '  tick #7: {"n": 1}']
 
 
 def test_gaps_are_compared_one_by_one() -> None:
