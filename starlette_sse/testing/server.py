@@ -117,6 +117,9 @@ class Server:
         if exchange not in self._unsettled:
             return None
         await exchange.close(self._close_grace)
+        if exchange not in self._unsettled:
+            # Another task has waited as well, and was told.
+            return None
         self._unsettled.remove(exchange)
         if exchange.error is not None and self._raises:
             return exchange.error

@@ -15,6 +15,7 @@ from starlette.routing import Route
 
 from starlette_sse.testing import (
     Ending,
+    EventStream,
     SSETestClient,
     StreamCutError,
     StreamForgottenError,
@@ -187,6 +188,33 @@ async def test_a_stream_that_was_awaited_is_ended_by_aclose() -> None:
         await stream.aclose()
         assert not stream.is_open
         await client.stream("/never-opened").aclose()
+
+
+async def test_a_stream_that_two_tasks_close_at_once_tells_one_of_them() -> None:
+    """Both wait for the app's end."""
+    told: list[str] = []
+
+    async def fail(connection: Connection) -> None:
+        await connection.start()
+        await connection.gone()
+        await anyio.sleep(0.01)
+        told.append("ended")
+        raise AppError("late")
+
+    async def close(stream: EventStream) -> None:
+        try:
+            await stream.aclose()
+        except AppError as error:
+            told.append(str(error))
+        told.append("closed")
+
+    async with SSETestClient(app(fail)) as client:
+        stream = await client.stream("/")
+        async with anyio.create_task_group() as tasks:
+            for _ in range(2):
+                tasks.start_soon(close, stream)
+    assert sorted(told) == ["closed", "closed", "ended", "late"]
+    assert told[0] == "ended"
 
 
 async def test_a_client_is_opened_once() -> None:
