@@ -24,6 +24,9 @@ __all__ = ["RequestOptions", "Response", "SSETestClient", "StreamOptions"]
 #: What a browser's EventSource asks with.
 EVENT_SOURCE = {"accept": "text/event-stream", "cache-control": "no-store"}
 
+#: What others ask with.
+ANY_CLIENT = {"accept": "*/*", "cache-control": "no-cache"}
+
 
 class ClientOptions(TypedDict, total=False):
     """The parameters of :class:`SSETestClient`."""
@@ -113,7 +116,7 @@ class SSETestClient:
         raise_app_exceptions: bool = True,
     ) -> None:
         self._base_url = base_url
-        self._headers = dict(headers or {})
+        self._headers = lowercase(headers)
         self._scope = scope or {}
         self._timeout = timeout
         self._server = Server(
@@ -180,7 +183,7 @@ class SSETestClient:
         request = ClientRequest.build(
             method,
             absolute(self._base_url, url),
-            headers={**EVENT_SOURCE, **lowercase(self._headers), **lowercase(headers)}.items(),
+            headers={**EVENT_SOURCE, **self._headers, **lowercase(headers)}.items(),
             params=params,
             content=content,
             json=json,
@@ -209,7 +212,7 @@ class SSETestClient:
         :param options: as for :meth:`stream`; the headers are not ``EventSource``'s but ``Accept: */*``.
         :raises NoEventError: the response did not end in time.
         """
-        options["headers"] = {"accept": "*/*", "cache-control": "no-cache", **lowercase(options.get("headers"))}
+        options["headers"] = {**ANY_CLIENT, **self._headers, **lowercase(options.get("headers"))}
         async with self.stream(url, method=method, **options) as stream:
             body = await stream.read()
             return Response(stream.response.status_code, stream.response.headers, body)

@@ -85,6 +85,22 @@ async def test_each_stream_may_come_from_a_client_of_its_own() -> None:
     assert first.json()["headers"]["accept"] == "*/*"
 
 
+@pytest.mark.parametrize(
+    ("own", "accepted"),
+    [({}, "text/plain"), ({"accept": "text/html"}, "text/html"), ({"ACCEPT": "text/html"}, "text/html")],
+)
+async def test_of_headers_that_of_the_request_counts_and_then_that_of_the_client(
+    own: dict[str, str], accepted: str
+) -> None:
+    """By names in any case; what a browser would send is for those who say nothing."""
+    async with SSETestClient(ECHO, headers={"Accept": "text/plain"}) as client:
+        response = await client.request("GET", "/echo/", headers=own)
+        async with client.stream("/echo/", headers=own) as stream:
+            await stream.read()
+    assert response.json()["headers"]["accept"] == accepted
+    assert json.loads(stream.body)["headers"]["accept"] == accepted
+
+
 async def test_the_response_is_there_before_the_first_event() -> None:
     """Status and headers can be checked while the app has not sent any of its body."""
 
@@ -173,6 +189,10 @@ async def test_waiting_too_long_fails_with_what_came_instead() -> None:
             await stream.next_event()
         with pytest.raises(TimeoutError, match=r"did not end within 0\.02 s"):
             await stream.closed(timeout=0.02)
+        async with client.stream("/clock", timeout=0.03) as other:
+            await other.next_event()
+            with pytest.raises(NoEventError, match=r"within 0\.03 s"):
+                await other.next_event()
 
 
 async def test_an_app_that_does_not_respond_fails_the_request() -> None:
