@@ -195,6 +195,19 @@ async def test_a_response_that_is_not_closed_is_named(library: ModuleType) -> No
             await client.send(client.build_request("GET", "/lost"), stream=True)
 
 
+@not_exhausted
+@pytest.mark.parametrize(
+    "opened", [lambda client: client.stream("GET", "/lost"), lambda client: aconnect_sse(client, "GET", "/lost")]
+)
+async def test_whatever_opens_a_response_it_is_named_by_the_line_of_the_test(opened: Any) -> None:
+    """And not by one of the libraries in between."""
+    with pytest.raises(StreamForgottenError, match=r"opened at .*test_transport\.py:\d+, was left open"):
+        async with client_of(httpx, clock) as client:
+            response = opened(client)
+            await response.__aenter__()
+    await response.__aexit__(None, None, None)
+
+
 async def test_the_client_must_be_opened(library: ModuleType) -> None:
     """The app runs beside the test, which only an open client can see to; the error says how."""
     client = client_of(library, clock)
