@@ -14,6 +14,7 @@ from starlette_sse.metrics import METRICS, Counting, Metric
 from starlette_sse.observers import StreamIdentity
 from tests.observers.sinks import PrometheusSink, Sink
 from tests.servers.processes import PATIENCE
+from tests.waiting import kept_out
 
 SCRAPES = 200
 
@@ -125,21 +126,6 @@ def test_event_loops_in_several_threads_may_share_an_observer() -> None:
     assert counting.read(subscriptions) == {(): 8000}
 
 
-def kept_out(observer: Counting) -> bool:
-    """Tell whether another thread would have to wait for this one now."""
-    entered: list[bool] = []
-
-    def knock() -> None:
-        entered.append(observer._lock.acquire(blocking=False))
-        if entered[0]:
-            observer._lock.release()
-
-    thread = threading.Thread(target=knock)
-    thread.start()
-    thread.join()
-    return not entered[0]
-
-
 def test_no_stream_ends_while_a_collection_adds_up(sink: Sink) -> None:
     """It would be missing in the sum and in what has ended, or in both."""
     waits: list[bool] = []
@@ -147,7 +133,7 @@ def test_no_stream_ends_while_a_collection_adds_up(sink: Sink) -> None:
     class Asked(Growing):
         @property
         def events(self) -> int:
-            waits.append(kept_out(sink.observer))
+            waits.append(kept_out(sink.observer._lock))
             return 1
 
         @events.setter
@@ -159,7 +145,7 @@ def test_no_stream_ends_while_a_collection_adds_up(sink: Sink) -> None:
     sink.read()
     sink.observer.closed(stream, CloseReason.FINISHED, None)
     assert waits == [True, True]
-    assert not kept_out(sink.observer)
+    assert not kept_out(sink.observer._lock)
 
 
 def test_nothing_happens_between_two_metrics_of_a_scrape(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,7 +155,7 @@ def test_nothing_happens_between_two_metrics_of_a_scrape(monkeypatch: pytest.Mon
     read = sink.observer.read
 
     def reading(metric: Metric) -> Any:
-        waits.append(kept_out(sink.observer))
+        waits.append(kept_out(sink.observer._lock))
         return read(metric)
 
     monkeypatch.setattr(sink.observer, "read", reading)
@@ -185,7 +171,7 @@ def test_nothing_happens_while_a_count_goes_up() -> None:
         __slots__ = ()
 
         def __hash__(self) -> int:
-            waits.append(kept_out(counting))
+            waits.append(kept_out(counting._lock))
             return super().__hash__()
 
     counting = Counting()
@@ -213,7 +199,7 @@ def test_what_counts_in_two_metrics_counts_in_both_at_once(
     count = counting._count
 
     def counted(*args: Any, **kwargs: Any) -> None:
-        waits.append(kept_out(counting))
+        waits.append(kept_out(counting._lock))
         count(*args, **kwargs)
 
     monkeypatch.setattr(counting, "_count", counted)
@@ -227,7 +213,7 @@ def test_how_long_a_stream_lasted_is_recorded_while_others_may_collect() -> None
 
     class Timed(Counting):
         def lasted(self, endpoint: str, seconds: float) -> None:
-            waits.append(kept_out(self))
+            waits.append(kept_out(self._lock))
 
     counting, stream = Timed(), Growing()
     counting.opened(stream)

@@ -23,12 +23,13 @@ from starlette.routing import Route
 import starlette_sse
 from starlette_sse import Broker, ChannelEndpoint, CloseReason, ServerSentEvent, SSEEndpoint
 from starlette_sse.decoding import EventDecoder
-from starlette_sse.draining import STATE_KEY, Domain, domain_of, streams_by_loop
+from starlette_sse.draining import STATE_KEY, Domain, _process, domain_of, streams_by_loop
 from starlette_sse.eventloop import EventLoop, current_event_loop
-from starlette_sse.eventloop.signals import ChainedHandler
+from starlette_sse.eventloop.signals import ChainedHandler, SignalChain
 from starlette_sse.testing import Ending, SSETestClient
 from tests.streams.apps import Noting, serve
 from tests.visits import Visit, scope_of
+from tests.waiting import kept_out
 
 
 @contextmanager
@@ -815,6 +816,53 @@ def test_a_stream_that_was_let_in_before_the_drain_does_not_keep_a_server_that_h
 
     drained: list[Late] = []
     asyncio.run(both())
+
+
+def test_one_thread_at_a_time_tells_what_there_is_to_drain(
+    server_handler: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two servers that start or stop at once, no signal would reach one, or its handler would stay for ever."""
+    waits: list[tuple[str, bool]] = []
+
+    for name in ("install", "uninstall"):
+        method = getattr(SignalChain, name)
+
+        def asked(chain: SignalChain, method: Any = method, name: str = name) -> None:
+            waits.append((name, kept_out(_process._lock)))
+            method(chain)
+
+        monkeypatch.setattr(SignalChain, name, asked)
+
+    async def serve_and_stop() -> None:
+        async with starlette_sse.lifespan():
+            signal.signal(signal.SIGTERM, lambda signum, frame: None)
+            domain_of({})
+
+    asyncio.run(serve_and_stop())
+    assert waits == [("install", True), ("install", True), ("uninstall", True)]
+
+
+def test_a_stream_may_end_while_its_process_takes_note_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by a garbage collection in between, which must not wait for itself."""
+
+    class Entry:
+        longest_end = 0.0
+
+        def drain(self) -> None: ...
+
+    async def visits() -> None:
+        domain, entry = domain_of({}), Entry()
+        domain.join(entry)
+        with monkeypatch.context() as patch:
+            patch.setattr(SignalChain, "install", lambda chain: domain.leave(entry))
+            async with starlette_sse.lifespan():
+                left.append(len(domain))
+
+    left: list[int] = []
+    thread = threading.Thread(target=asyncio.run, args=(visits(),), daemon=True)
+    thread.start()
+    thread.join(20)
+    assert left == [0]
 
 
 def test_a_domain_is_found_in_the_state() -> None:
