@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+import weakref
 from typing import Any
 
 import pytest
@@ -121,6 +123,29 @@ def test_a_meter_has_one_observer() -> None:
         OpenTelemetryObserver(provider.get_meter("one"))
     OpenTelemetryObserver(provider.get_meter("another"))
     OpenTelemetryObserver(NoOpMeterProvider().get_meter("one"))
+
+
+def test_a_meter_is_not_kept_alive() -> None:
+    """An app that makes one for each of its tests has no more of them than it uses."""
+    provider = MeterProvider(shutdown_on_exit=False)
+    meter = weakref.ref(provider.get_meter("one"))
+    OpenTelemetryObserver(meter())
+    del provider
+    gc.collect()
+    assert meter() is None
+
+
+def test_the_default_meter_may_have_an_observer_beside_those_of_others() -> None:
+    """Which are no default."""
+    code = (
+        "from opentelemetry.sdk.metrics import MeterProvider\n"
+        "from starlette_sse.opentelemetry import OpenTelemetryObserver\n"
+        "provider = MeterProvider()\n"
+        "OpenTelemetryObserver(provider.get_meter('one'))\n"
+        "OpenTelemetryObserver()\n"
+        "OpenTelemetryObserver(provider.get_meter('another'))\n"
+    )
+    assert run(code) == ""
 
 
 def test_the_default_meter_is_that_of_a_provider_which_is_set_later() -> None:
