@@ -328,6 +328,20 @@ def test_a_place_that_cannot_be_told_of_is_not_taken() -> None:
     assert limit.by_client() == {"a": 1}
 
 
+def test_a_place_that_cannot_be_told_of_is_given_back_all_the_same() -> None:
+    """Its stream has ended, whether the other processes hear of it or not."""
+    limit = StreamLimit(1, 1)
+    limit.take("a")
+
+    def fail() -> None:
+        raise RuntimeError("the event loop has ended")
+
+    limit.on_change = fail
+    with pytest.raises(RuntimeError, match="has ended"):
+        limit.give_back("a")
+    assert (len(limit), limit.by_client()) == (0, {})
+
+
 def test_threads_never_exceed_the_limit() -> None:
     """Event loops in threads of their own share the places of a class."""
     limit = StreamLimit(3, 2)

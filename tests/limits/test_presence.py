@@ -113,6 +113,16 @@ async def test_streams_of_one_client_count_wherever_they_are() -> None:
     assert b"ann" not in told[0]
 
 
+async def test_a_client_may_be_known_by_any_text() -> None:
+    """One that comes by JSON may hold half a character."""
+    one, two = process(per_client=1), process(per_client=1)
+    async with Broker(observers=()) as broker, count_together(broker, one), count_together(broker, two):
+        async with crowd() as there, crowd() as here:
+            assert await there.come(one, "\ud83d") == 200
+            assert await here.come(two, "\ud83d") == 429
+            assert await here.come(two, "\ud83c") == 200
+
+
 async def test_a_process_that_stays_silent_is_forgotten() -> None:
     """As one that was killed; not one in which nothing happens."""
     one, two = process(total=1), process(total=1)

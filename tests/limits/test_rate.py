@@ -89,6 +89,18 @@ def test_a_refused_client_is_told_when_it_has_a_chance() -> None:
     assert tried.take() == 1
 
 
+@pytest.mark.parametrize("rate", [0.001, 0.7, 2e6])
+def test_nobody_is_let_in_before_its_time_but_for_a_rounding_error(rate: float) -> None:
+    """However long or short the time is."""
+    tried = Tried(rate, 1)
+    assert tried.take() == 1
+    began, wait = tried.clock.now, tried.wait()
+    tried.clock.now = began + wait * 0.999
+    assert tried.take() == 0
+    tried.clock.now = began + wait * (1 - 1e-7)
+    assert tried.take() == 1
+
+
 @given(
     st.floats(0.01, 100), st.integers(1, 20), st.lists(st.tuples(st.sampled_from("ab"), st.floats(0, 5)), max_size=60)
 )
@@ -212,4 +224,12 @@ def test_a_long_key_costs_no_more_than_a_short_one() -> None:
     assert tried.take("x" * 100_000) == 1
     assert tried.take("x" * 100_000) == 0
     assert tried.take("x" * 99_999) == 1
+    assert tried.take("x" * 65) == 1
     assert max(map(len, tried.rate._full_at)) <= 64
+
+
+@pytest.mark.parametrize("key", ["\ud83d", "\ud83d" * 65])
+def test_any_text_is_a_key(key: str) -> None:
+    """One that comes by JSON may hold half a character."""
+    tried = Tried(1.0, 1)
+    assert tried.take(key, times=2) == 1
