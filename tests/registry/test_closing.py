@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -210,6 +211,29 @@ async def test_an_order_that_is_not_understood_ends_nothing(order: str, caplog: 
     assert len([record for record in caplog.records if "is not understood" in record.getMessage()]) == (
         0 if order == '{"endpoint": ["a"]}' else 1
     )
+
+
+async def test_a_process_that_has_fallen_behind_follows_the_next_order() -> None:
+    """What the log no longer has cannot be followed, and that ends no app."""
+
+    class Own(Ticks):
+        pass
+
+    class Unfair(MemoryBackend):
+        """Lets nobody read while there is something to write."""
+
+        async def _take_turn(self, size: int) -> None: ...
+
+    async with Broker(Unfair(), history=2, observers=()) as broker, follow_closes(broker):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(Visit(Own).run)
+            await anyio.sleep(1.0)
+            async with anyio.create_task_group() as orders:
+                for _ in range(50):
+                    orders.start_soon(partial(close_everywhere, broker, connection_id="nobody's"))
+            await anyio.sleep(1.0)
+            await close_everywhere(broker, endpoint=Own)
+    assert Own.reasons == [CloseReason.CLOSED]
 
 
 async def test_an_order_does_not_tell_client_keys() -> None:
