@@ -477,6 +477,7 @@ async def test_a_thread_that_is_stuck_counts_until_it_ends(caplog: pytest.LogCap
 
 async def test_the_number_of_threads_is_set_in_an_event_loop() -> None:
     """Each has its own, so at the import of the app, or in a thread, there is none to set."""
+    assert threads_of_iterators().total_tokens == 40
     threads_of_iterators().total_tokens = 200
     assert threads_of_iterators().total_tokens == 200
     with pytest.raises(ConfigurationError, match="none runs here; call this in the app's lifespan"):
@@ -581,10 +582,12 @@ async def test_what_the_closing_behind_a_step_raises_is_reported(monkeypatch: py
     assert [entry["error"] for entry in logs.named("stream.failed")] == ["ValueError('not closed')"]
 
 
-async def test_a_plain_generator_has_one_context() -> None:
-    """What one step has set is there in the next, and can be reset in its ``finally``."""
+@pytest.mark.parametrize("left", ["at the end", "between two steps", "within a step"])
+async def test_a_plain_generator_has_one_context(left: str) -> None:
+    """What one step has set is there in the next, and can be reset in its ``finally``, whatever ends the stream."""
     variable: ContextVar[str] = ContextVar("variable", default="none")
     notes = []
+    entered, released = threading.Event(), threading.Event()
 
     class Bound(SSEEndpoint):
         observers = ()
@@ -594,13 +597,24 @@ async def test_a_plain_generator_has_one_context() -> None:
             try:
                 yield variable.get()
                 yield variable.get()
+                entered.set()
+                if left == "within a step":
+                    released.wait(30)
+                while left != "at the end":
+                    yield "x" * 100_000
             finally:
                 variable.reset(token)
                 notes.append(variable.get())
 
     async with serve(Bound) as client, client.stream("/") as stream:
         await stream.expect("mine", "mine")
-        await stream.closed()
+        if left == "at the end":
+            await stream.closed()
+        else:
+            await until(entered.is_set)
+        stream.disconnect()
+        await anyio.wait_all_tasks_blocked()
+        released.set()
     assert notes == ["none"]
     assert variable.get() == "none"
 

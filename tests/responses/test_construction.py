@@ -197,6 +197,8 @@ def test_async_content_is_the_body_iterator(package: ModuleType) -> None:
 NO_STREAM: list[tuple[Any, str]] = [
     ("text", "put it in a list"),
     (b"bytes", "put it in a list"),
+    (bytearray(b"bytes"), "put it in a list"),
+    (memoryview(b"bytes"), "put it in a list"),
     ({"data": 1}, "put it in a list"),
     (42, "write an async generator"),
     (None, "write an async generator"),
