@@ -10,7 +10,7 @@ import anyio
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse
+from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
 from starlette_sse.testing import (
@@ -58,9 +58,13 @@ async def test_a_500_that_the_app_means_is_a_response() -> None:
     async def sorry(request: Request) -> PlainTextResponse:
         return PlainTextResponse("sorry", status_code=500)
 
-    async with SSETestClient(Starlette(routes=[Route("/", sorry)])) as client:
-        response = await client.request("GET", "/")
-        assert (response.status_code, response.text) == (500, "sorry")
+    async def sorry_at_length(request: Request) -> StreamingResponse:
+        return StreamingResponse(iter(["so", "rr", "y"]), status_code=500)
+
+    async with SSETestClient(Starlette(routes=[Route("/", sorry), Route("/long", sorry_at_length)])) as client:
+        for path in ("/", "/long"):
+            response = await client.request("GET", path)
+            assert (response.status_code, response.text) == (500, "sorry")
 
 
 async def test_an_exception_after_the_start_cuts_the_stream_and_is_raised_when_it_closes() -> None:
@@ -113,6 +117,24 @@ async def test_a_failing_test_keeps_its_own_failure_and_notes_the_apps() -> None
     assert "AppError: after" in raised.value.__notes__[0]
 
 
+async def test_a_stream_that_broke_off_tells_nothing_of_another() -> None:
+    """What it was broken off by is told once, and what went wrong in the other besides."""
+
+    async def fail(connection: Connection) -> None:
+        await connection.start()
+        raise AppError(connection.scope["path"])
+
+    async with SSETestClient(app(fail)) as client:
+        with pytest.raises(StreamCutError, match="GET /inner broke off") as raised:
+            async with client.stream("/outer"):
+                inner = await client.stream("/inner")
+                await inner.next_event()
+        with pytest.raises(AppError, match="/inner"):
+            await inner.aclose()
+    (note,) = raised.value.__notes__
+    assert "AppError: /outer" in note
+
+
 async def test_without_raising_the_client_sees_what_a_real_one_does() -> None:
     """Before the response an exception is a 500, afterwards a stream that breaks off."""
 
@@ -127,6 +149,7 @@ async def test_without_raising_the_client_sees_what_a_real_one_does() -> None:
             assert await stream.closed() is Ending.CUT
             with pytest.raises(StreamCutError):
                 await stream.read()
+        assert stream.ending is Ending.CUT
 
 
 async def test_an_app_that_returns_without_finishing_its_response_cuts_it() -> None:

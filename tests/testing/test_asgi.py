@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import anyio
@@ -80,13 +80,15 @@ async def test_an_app_that_ignores_the_disconnect_is_cancelled_after_the_grace()
         try:
             await anyio.sleep_forever()
         finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(0.01)
             ended.append(True)
 
     async with SSETestClient(app(deaf), close_grace=0.01) as client:
         with pytest.raises(StillRunningError, match=r"GET /deaf had to be cancelled.*0.01 s after its client had gone"):
             async with client.stream("/deaf"):
                 pass
-    assert ended == [True]
+        assert ended == [True]
 
 
 async def test_an_app_that_sends_on_without_end_is_cancelled() -> None:
@@ -155,6 +157,69 @@ async def test_the_request_is_over_for_the_app_when_its_response_is() -> None:
         await stream.read()
     gone = {"type": "http.disconnect"}
     assert got == [{"type": "http.request", "body": b"x", "more_body": False}, gone, gone]
+
+
+async def test_a_body_that_is_read_too_late_is_lost() -> None:
+    """Its client has gone, and that is what the app is told."""
+    got = []
+
+    async def late(connection: Connection) -> None:
+        await connection.start()
+        await connection.event("go")
+        got.append(await connection.receive())
+
+    async with SSETestClient(app(late)) as client, client.stream("/", method="POST", content=b"x") as stream:
+        stream.disconnect()
+        await stream.closed()
+    assert got == [{"type": "http.disconnect"}]
+
+
+async def test_an_empty_piece_of_a_body_waits_for_no_reader_and_lets_others_run() -> None:
+    """There is nothing to send, and an app may send it again and again."""
+    seen = []
+
+    async def talk(connection: Connection) -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(note)
+            await connection.start()
+            for _ in range(3):
+                await connection.write(b"")
+            seen.append("sent")
+            await connection.write(b"data: x\n\n")
+        await connection.finish()
+
+    async def note() -> None:
+        seen.append("ran")
+
+    async with SSETestClient(app(talk)) as client, client.stream("/") as stream:
+        await anyio.wait_all_tasks_blocked()
+        assert seen == ["ran", "sent"]
+        await stream.expect("x")
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+async def test_a_body_may_be_of_any_kind_of_bytes(kind: Callable[[bytes], Any]) -> None:
+    """As servers take it."""
+
+    async def body(connection: Connection) -> None:
+        await connection.start()
+        await connection.write(kind(b"data: x\n\n"), more=False)
+
+    async with SSETestClient(app(body)) as client, client.stream("/") as stream:
+        assert await stream.read() == b"data: x\n\n"
+
+
+@pytest.mark.parametrize("content_type", ["text/event-stream", "text/event-stream ; a=b", "Text/Event-Stream"])
+async def test_an_event_stream_is_known_by_its_type_however_that_is_written(content_type: str) -> None:
+    """As a browser reads it."""
+
+    async def one(connection: Connection) -> None:
+        await connection.start(headers=[(b"content-type", content_type.encode())])
+        await connection.event("one")
+        await connection.finish()
+
+    async with SSETestClient(app(one)) as client, client.stream("/") as stream:
+        await stream.expect("one")
 
 
 async def test_starlettes_own_streams_work() -> None:

@@ -21,6 +21,7 @@ from starlette_sse.testing import (
     ReceivedEvent,
     SSETestClient,
     StillRunningError,
+    StreamCutError,
     StreamEndedError,
     UnexpectedEventsError,
     assert_events,
@@ -191,8 +192,10 @@ async def test_expect_tells_when_too_few_events_come() -> None:
         await connection.event("one")
         if connection.scope["path"] == "/silent":
             await anyio.sleep_forever()
+        if connection.scope["path"] == "/cut":
+            raise EOFError
 
-    async with SSETestClient(until_gone(one)) as client:
+    async with SSETestClient(until_gone(one), raise_app_exceptions=False) as client:
         async with client.stream("/") as stream:
             with pytest.raises(UnexpectedEventsError) as raised:
                 await stream.expect("one", "two")
@@ -207,6 +210,13 @@ async def test_expect_tells_when_too_few_events_come() -> None:
         async with client.stream("/silent") as stream:
             with pytest.raises(UnexpectedEventsError, match=r"brought no event within 0\.01 s"):
                 await stream.expect("one", "two", timeout=0.01)
+        async with client.stream("/cut") as stream:
+            with pytest.raises(UnexpectedEventsError, match="1 of 2 events came: GET /cut broke off before") as raised:
+                await stream.expect("one", "two")
+            assert isinstance(raised.value.__cause__, StreamCutError)
+        async with client.stream("/other") as stream:
+            with pytest.raises(UnexpectedEventsError, match="the events of GET /other are not the expected ones"):
+                await stream.expect("other")
 
 
 async def test_silence_is_the_absence_of_events_while_the_stream_is_open(virtual_clock: Any) -> None:
@@ -220,7 +230,8 @@ async def test_silence_is_the_absence_of_events_while_the_stream_is_open(virtual
         await anyio.sleep(10)
 
     async with SSETestClient(until_gone(talk)) as client:
-        async with client.stream("/") as stream:
+        # As long as it was asked for, whatever a read would wait.
+        async with client.stream("/", timeout=5.0) as stream:
             await stream.expect_silence(19)
             assert len(stream.comments) == 1
             with pytest.raises(UnexpectedEventsError, match="GET / brought an event within 2 s: message: late"):
@@ -300,6 +311,8 @@ async def test_a_subscription_that_is_left_is_counted() -> None:
             async with broker.subscribe(["news"]):
                 pass
         subscription = broker.subscribe(["news"])
+        async with broker.subscribe(["before"]), nothing_left_running(broker):
+            pass
         with pytest.raises(StillRunningError, match="1 subscriptions to"):
             async with nothing_left_running(broker):
                 await subscription.__aenter__()

@@ -113,7 +113,9 @@ async def test_a_cut_can_be_at_any_byte(size: int) -> None:
     frame = b'id: 2\r\ndata: {"n":2}\r\n\r\n'
     async with SSETestClient(serve(Numbers)) as client, client.stream("/numbers") as stream:
         await stream.next_event()
+        before = stream.body
         await stream.cut(at=size)
+        assert stream.body == before + frame[:size]
         # The blank line is complete with its CR.
         assert stream.last_event_id == ("2" if size >= len(frame) - 1 else "1")
 
@@ -156,6 +158,22 @@ async def test_a_client_reconnects_with_the_last_id_that_it_has_seen() -> None:
                 assert dict(third.request.headers)[b"x-tab"] == b"1"
                 assert dict(third.request.headers)[b"last-event-id"] == b"3"
                 await third.expect({"id": "4"})
+
+
+async def test_a_client_that_reconnects_is_the_same_client() -> None:
+    """It comes from where it was, and has as much patience."""
+
+    async def tell(connection: Connection) -> None:
+        await connection.event(connection.scope["client"][0])
+        await anyio.sleep_forever()
+
+    async with SSETestClient(until_gone(tell)) as client:
+        async with client.stream("/", scope={"client": ("10.0.0.1", 1)}, timeout=0.01) as first:
+            await first.expect("10.0.0.1")
+        async with client.reconnect(first) as second:
+            await second.expect("10.0.0.1")
+            with pytest.raises(TimeoutError, match=r"within 0\.01 s"):
+                await second.next_event()
 
 
 async def test_a_client_reconnects_without_an_id_if_it_has_none() -> None:

@@ -100,6 +100,30 @@ async def test_a_hand_written_lifespan_that_never_returns_is_served() -> None:
     assert seen == ["lifespan.startup", "lifespan.shutdown"]
 
 
+@pytest.mark.parametrize(("takes", "raised", "waited"), [(0.5, ["late"], 0.5), (3600.0, [], 1.0)])
+async def test_an_app_has_a_second_to_return_after_its_last_message(
+    takes: float, raised: list[str], waited: float, virtual_clock: VirtualClock
+) -> None:
+    """What it raises in it is told, and what does not end is stopped."""
+
+    async def asgi(scope: Any, receive: Any, send: Any) -> None:
+        for _ in range(2):
+            message = await receive()
+            await send({"type": message["type"] + ".complete"})
+        await anyio.sleep(takes)
+        raise AppError("late")
+
+    client = await SSETestClient(asgi).__aenter__()
+    began = virtual_clock.current_time()
+    told = []
+    try:
+        await client.__aexit__(None, None, None)
+    except AppError as error:
+        told.append(str(error))
+    assert told == raised
+    assert virtual_clock.current_time() - began == pytest.approx(waited)
+
+
 @pytest.mark.parametrize("message", [{"message": "no database"}, {}])
 async def test_a_startup_that_reports_failure_fails_the_test(message: dict[str, str]) -> None:
     """The reason that the app gave is in the error."""
