@@ -139,6 +139,7 @@ async def test_a_post_may_open_a_stream_and_its_body_be_read_anywhere() -> None:
 
         async def events(self, request: Request) -> AsyncIterator[Any]:
             await anyio.sleep(1)
+            assert type(await request.body()) is bytes
             for word in (await request.json())["words"]:
                 yield word
 
