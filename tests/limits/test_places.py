@@ -22,6 +22,7 @@ from starlette_sse.limits import StreamLimit
 from starlette_sse.refusals import StreamRefusedError
 from starlette_sse.testing import nothing_left_running
 from tests.visits import Visit, held
+from tests.waiting import kept_out
 
 pytestmark = pytest.mark.anyio
 
@@ -313,15 +314,16 @@ async def test_classes_count_apart() -> None:
     assert [visit.status for visit in visits] == [200, 200]
 
 
-def test_a_place_that_cannot_be_told_of_is_not_taken() -> None:
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_place_that_cannot_be_told_of_is_not_taken(error: type[BaseException]) -> None:
     """What counts together with other processes may fail, and no place is lost by that."""
     limit = StreamLimit(1, 1)
 
     def fail() -> None:
-        raise RuntimeError("the event loop has ended")
+        raise error("the event loop has ended")
 
     limit.on_change = fail
-    with pytest.raises(RuntimeError, match="has ended"):
+    with pytest.raises(error, match="has ended"):
         limit.take("a")
     limit.on_change = None
     limit.take("a")
@@ -340,6 +342,34 @@ def test_a_place_that_cannot_be_told_of_is_given_back_all_the_same() -> None:
     with pytest.raises(RuntimeError, match="has ended"):
         limit.give_back("a")
     assert (len(limit), limit.by_client()) == (0, {})
+
+
+def test_one_thread_at_a_time_counts() -> None:
+    """Of two that look at once, both would find the last place free."""
+    waits: list[bool] = []
+
+    class Key(str):
+        __slots__ = ()
+
+        def __hash__(self) -> int:
+            waits.append(kept_out(limit._lock))
+            return super().__hash__()
+
+    limit = StreamLimit(2, 2)
+    limit.take(Key("a"))
+    taken = len(waits)
+    limit.give_back(Key("a"))
+    assert 0 < taken < len(waits)
+    assert all(waits)
+
+
+def test_what_each_client_has_is_told_as_it_is_at_the_moment() -> None:
+    """Who asked may go through it while streams come and go."""
+    limit = StreamLimit(None, 2)
+    limit.take("a")
+    told = limit.by_client()
+    limit.take("b")
+    assert told == {"a": 1}
 
 
 def test_threads_never_exceed_the_limit() -> None:
