@@ -85,7 +85,7 @@ async def test_a_lifespan_can_be_left_out() -> None:
         assert (await client.request("GET", "/")).status_code == 404
 
 
-async def test_a_hand_written_lifespan_that_never_returns_is_served() -> None:
+async def test_a_hand_written_lifespan_that_never_returns_is_served(virtual_clock: VirtualClock) -> None:
     """An app may loop over its lifespan's messages for ever; after the last one it gets no more."""
     seen = []
 
@@ -95,9 +95,11 @@ async def test_a_hand_written_lifespan_that_never_returns_is_served() -> None:
             seen.append(message["type"])
             await send({"type": message["type"] + ".complete"})
 
+    began = virtual_clock.current_time()
     async with SSETestClient(asgi):
         pass
     assert seen == ["lifespan.startup", "lifespan.shutdown"]
+    assert virtual_clock.current_time() == began
 
 
 @pytest.mark.parametrize(("takes", "raised", "waited"), [(0.5, ["late"], 0.5), (3600.0, [], 1.0)])
@@ -124,16 +126,23 @@ async def test_an_app_has_a_second_to_return_after_its_last_message(
     assert virtual_clock.current_time() - began == pytest.approx(waited)
 
 
+@pytest.mark.parametrize("stays", [True, False])
 @pytest.mark.parametrize("message", [{"message": "no database"}, {}])
-async def test_a_startup_that_reports_failure_fails_the_test(message: dict[str, str]) -> None:
-    """The reason that the app gave is in the error."""
+async def test_a_startup_that_reports_failure_fails_the_test(
+    message: dict[str, str], stays: bool, virtual_clock: VirtualClock
+) -> None:
+    """The reason that the app gave is in the error, and it comes soon, though the app does not return."""
 
     async def asgi(scope: Any, receive: Any, send: Any) -> None:
         await receive()
         await send({"type": "lifespan.startup.failed", **message})
+        if stays:
+            await anyio.sleep_forever()
 
+    began = virtual_clock.current_time()
     with pytest.raises(RuntimeError, match=message.get("message", "it gave no reason")):
         await SSETestClient(asgi).__aenter__()
+    assert virtual_clock.current_time() - began < 5
 
 
 async def test_an_app_that_sends_nonsense_in_its_lifespan_is_told_so() -> None:
