@@ -70,6 +70,23 @@ async def test_own_headers_win() -> None:
         assert stream.response.headers["cache-control"] == "max-age=1"
 
 
+async def test_each_response_has_its_headers_once() -> None:
+    """As the class writes them, in Latin-1, and the same for each client."""
+
+    class Closing(Plain):
+        headers = MappingProxyType({"Connection": "close", "X-Name": "Zoë"})
+
+    for endpoint, connection in ((Plain, b"keep-alive"), (Closing, b"close")):
+        raw = []
+        async with serve(endpoint) as client:
+            for _ in range(2):
+                async with client.stream("/") as stream:
+                    raw.append(stream.response.headers.raw)
+        assert raw[0] == raw[1]
+        assert [value for name, value in raw[0] if name == b"connection"] == [connection]
+    assert (b"x-name", b"Zo\xeb") in raw[0]
+
+
 async def test_head_gets_the_headers_alone() -> None:
     """No hook but ``authorize`` runs, and the response ends."""
 
