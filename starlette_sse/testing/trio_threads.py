@@ -17,12 +17,9 @@ class ThreadInstrument(trio.abc.Instrument):
 
     def __init__(self, clock: MockClock) -> None:
         self._clock = clock
-        self._threads = watch()
+        # It only counts them. What a run has given up, the first step of the next one forgets.
+        self._threads = ThreadWatch(lambda: range(active_thread_count()))
         self._waits_since = 0.0
-
-    def before_run(self) -> None:
-        """Begin anew: one instrument serves every run of a test with parameters."""
-        self._threads = watch()
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
         """See whether the step began or ended work in a thread."""
@@ -40,8 +37,3 @@ class ThreadInstrument(trio.abc.Instrument):
     def _set(self, threshold: float) -> None:
         if self._clock.autojump_threshold != threshold:
             self._clock.autojump_threshold = threshold
-
-
-def watch() -> ThreadWatch:
-    """Watch trio's threads, which it only counts."""
-    return ThreadWatch(lambda: range(active_thread_count()))
