@@ -721,6 +721,25 @@ async def test_a_loop_that_has_ended_is_passed_over(monkeypatch: pytest.MonkeyPa
         assert Endless.notes == ["connected"]
 
 
+def test_a_loop_that_was_closed_keeps_no_drain_from_the_others() -> None:
+    """Whichever began first."""
+
+    async def enter() -> tuple[Any, Domain]:
+        entered = starlette_sse.lifespan()
+        return entered, (await entered.__aenter__())[STATE_KEY]
+
+    closed, living = asyncio.new_event_loop(), asyncio.new_event_loop()
+    left = closed.run_until_complete(enter())
+    entered, domain = living.run_until_complete(enter())
+    closed.close()
+    starlette_sse.drain()
+    living.run_until_complete(asyncio.sleep(0))
+    assert domain.draining
+    assert not left[1].draining
+    living.run_until_complete(entered.__aexit__(None, None, None))
+    living.close()
+
+
 @pytest.mark.anyio
 async def test_drain_may_be_called_from_another_thread() -> None:
     """It wakes each event loop."""
