@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.metrics import MeterProvider
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.exposition import generate_latest
 
 from starlette_sse import ConfigurationError
@@ -59,7 +59,7 @@ def test_opentelemetry_needs_its_api_alone() -> None:
     assert run(code) == "fine"
 
 
-@pytest.mark.parametrize("registry", ["registry", CollectorRegistry, object()])
+@pytest.mark.parametrize("registry", ["registry", "", CollectorRegistry, object()])
 def test_a_registry_must_be_one(registry: Any) -> None:
     """The error says what it has to be."""
     with pytest.raises(ConfigurationError, match=r"registry must be a prometheus_client\.CollectorRegistry or None"):
@@ -85,6 +85,14 @@ def test_a_registry_has_one_observer_of_a_namespace() -> None:
     assert b"shop_broker_events_total 0.0" in generate_latest(registry)
 
 
+def test_a_metric_of_another_s_is_not_shown_twice() -> None:
+    """Nor is the one that is a histogram."""
+    registry = CollectorRegistry()
+    Histogram("starlette_sse_stream_duration_seconds", "Somebody else's", registry=registry)
+    with pytest.raises(ConfigurationError, match="give this one a registry or namespace of its own"):
+        PrometheusObserver(registry)
+
+
 def test_the_default_registry_has_one_observer() -> None:
     """As has any other."""
     code = (
@@ -108,7 +116,7 @@ def test_the_multi_process_mode_needs_a_registry(name: str, monkeypatch: pytest.
     PrometheusObserver(CollectorRegistry())
 
 
-@pytest.mark.parametrize("meter", ["meter", MeterProvider(), object()])
+@pytest.mark.parametrize("meter", ["meter", "", MeterProvider(), object()])
 def test_a_meter_must_be_one(meter: Any) -> None:
     """A provider is the likely mistake."""
     with pytest.raises(ConfigurationError, match=r"meter must be an opentelemetry\.metrics\.Meter or None"):
