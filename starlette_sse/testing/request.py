@@ -44,7 +44,7 @@ class ClientRequest:
         last_event_id: str | None,
         opened_at: str,
     ) -> ClientRequest:
-        """Return the request of these parts.
+        """Return the request of these parts, the names of ``headers`` in lower case.
 
         :raises ConfigurationError: two parts contradict each other, or one cannot be sent.
         """
@@ -52,7 +52,7 @@ class ClientRequest:
             raise ConfigurationError(f"{url!r} is no URL of http or https, nor a path of the app: begin it with '/'")
         if content is not None and json is not None:
             raise ConfigurationError("content and json are two bodies: give one of them")
-        fields = {name.lower().encode(): value.encode("latin-1") for name, value in headers}
+        fields = {name.encode(): value.encode("latin-1") for name, value in headers}
         body = content.encode() if isinstance(content, str) else content or b""
         if json is not None:
             body = jsonlib.dumps(json).encode()

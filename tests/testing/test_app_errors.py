@@ -149,6 +149,8 @@ async def test_without_raising_the_client_sees_what_a_real_one_does() -> None:
             assert await stream.closed() is Ending.CUT
             with pytest.raises(StreamCutError):
                 await stream.read()
+            with pytest.raises(StreamCutError):
+                _ = [event async for event in stream]
         assert stream.ending is Ending.CUT
 
 

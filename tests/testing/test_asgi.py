@@ -180,8 +180,8 @@ async def test_an_empty_piece_of_a_body_waits_for_no_reader_and_lets_others_run(
 
     async def talk(connection: Connection) -> None:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(note)
             await connection.start()
+            tasks.start_soon(note)
             for _ in range(3):
                 await connection.write(b"")
             seen.append("sent")

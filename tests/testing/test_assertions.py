@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from typing import Any
 from unittest.mock import ANY
@@ -238,6 +239,9 @@ async def test_silence_is_the_absence_of_events_while_the_stream_is_open(virtual
                 await stream.expect_silence(2)
             with pytest.raises(StreamEndedError):
                 await stream.expect_silence(60)
+        async with client.stream("/") as stream:
+            with pytest.raises(UnexpectedEventsError, match="GET / brought an event within any time: message: late"):
+                await stream.expect_silence(math.inf)
 
 
 class Idle(SSEEndpoint):

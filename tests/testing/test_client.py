@@ -33,6 +33,8 @@ async def echo(request: Request) -> JSONResponse:
         {
             "method": request.method,
             "path": request.url.path,
+            "raw_path": request["raw_path"].decode(),
+            "server": request["server"],
             "query": request.url.query,
             "headers": dict(request.headers),
             "body": body.decode(),
@@ -73,6 +75,16 @@ async def test_paths_and_whole_urls_reach_the_app_decoded() -> None:
     asked = await ask(url="http://other:8080/echo/caf%C3%A9/naïve?q=ü#part", params={"p": 1}, headers={"X-Name": "ü"})
     assert (asked["path"], asked["headers"]["host"]) == ("/echo/café/naïve", "other:8080")
     assert (asked["query"], asked["headers"]["x-name"]) == ("q=%C3%BC&p=1", "ü")
+    assert (asked["raw_path"], asked["server"]) == ("/echo/caf%C3%A9/na%C3%AFve", ["other", 8080])
+    assert (await ask(url="http://café.example/echo/"))["headers"]["host"] == "xn--caf-dma.example"
+    assert (await ask(url="https://other/echo/"))["server"] == ["other", 443]
+
+
+@pytest.mark.parametrize(("name", "value"), [("Host", "example.org"), ("Content-Type", "application/merge-patch+json")])
+async def test_what_a_client_would_say_of_a_request_may_be_said_by_the_test(name: str, value: str) -> None:
+    """A virtual host, or another kind of JSON."""
+    asked = await ask(method="PATCH", json={}, headers={name: value})
+    assert asked["headers"][name.lower()] == value
 
 
 async def test_each_stream_may_come_from_a_client_of_its_own() -> None:
@@ -178,6 +190,58 @@ async def test_comments_are_kept_and_can_be_waited_for() -> None:
         assert stream.body == b": hello\n\ndata: one\r\n\r\n: ping\n\n"
 
 
+async def test_what_comes_at_once_is_handed_out_one_by_one() -> None:
+    """Events and comments each in their order."""
+
+    async def talk(connection: Connection) -> None:
+        await connection.write(b": x\n\ndata: a\n\ndata: b\n\n: y\n\n")
+
+    async with SSETestClient(until_gone(talk)) as client, client.stream("/") as stream:
+        assert [(await stream.next_event()).data for _ in range(2)] == ["a", "b"]
+        assert [(await stream.next_comment()).text for _ in range(2)] == ["x", "y"]
+
+
+async def test_a_response_that_is_complete_is_closed_when_its_app_has_ended() -> None:
+    """Until then there may be errors to come."""
+
+    async def stays(connection: Connection) -> None:
+        await connection.start()
+        await connection.finish()
+        await released.wait()
+
+    released = anyio.Event()
+    async with SSETestClient(app(stays)) as client, client.stream("/") as stream:
+        with pytest.raises(NoEventError, match="did not end within 0 s"):
+            await stream.closed(timeout=0)
+        with pytest.raises(NoEventError, match=r"did not end within 0\.01 s"):
+            await stream.closed(timeout=0.01)
+        assert stream.ending is Ending.FINISHED
+        released.set()
+        assert await stream.closed() is Ending.FINISHED
+
+
+async def test_a_task_may_wait_for_the_end_of_what_another_reads() -> None:
+    """It reads nothing itself."""
+
+    async def read() -> None:
+        events.extend([event.data async for event in stream])
+
+    async def talk(connection: Connection) -> None:
+        await released.wait()
+        await connection.event("one")
+
+    events: list[str] = []
+    released = anyio.Event()
+    async with SSETestClient(until_gone(talk)) as client, client.stream("/") as stream:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(read)
+            await anyio.wait_all_tasks_blocked()
+            tasks.start_soon(stream.closed)
+            await anyio.wait_all_tasks_blocked()
+            released.set()
+    assert events == ["one"]
+
+
 async def test_waiting_too_long_fails_with_what_came_instead() -> None:
     """A test of a silent stream does not hang: it fails by its timeout and tells what it has seen."""
     async with SSETestClient(clock, timeout=0.01) as client, client.stream("/clock") as stream:
@@ -231,6 +295,8 @@ async def test_reading_events_of_another_response_shows_that_response() -> None:
             NotAnEventStreamError, match=r"status 404, content-type 'text/plain.*beginning b'Not Found'"
         ):
             await stream.next_event()
+        with pytest.raises(NotAnEventStreamError, match=r"status 404, .*beginning b''"):
+            await stream.next_event()
 
 
 async def test_head_is_answered_without_a_body() -> None:
@@ -251,7 +317,10 @@ async def test_head_is_answered_without_a_body() -> None:
     [
         ({"url": "clock://x"}, "begin it with '/'"),
         ({"url": "/", "content": b"x", "json": 1}, "give one of them"),
+        ({"url": "/", "content": "", "json": {}}, "give one of them"),
         ({"url": "/", "last_event_id": "a\nb"}, "CR, LF and NUL are not allowed"),
+        ({"url": "/", "last_event_id": "a\rb"}, "CR, LF and NUL are not allowed"),
+        ({"url": "/", "last_event_id": "a\0b"}, "CR, LF and NUL are not allowed"),
     ],
 )
 async def test_a_request_that_cannot_be_sent_is_refused_at_once(options: dict[str, Any], remedy: str) -> None:
