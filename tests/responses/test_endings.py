@@ -136,7 +136,7 @@ async def test_a_close_handler_that_fails_or_hangs_spoils_nothing() -> None:
 
 async def test_content_that_never_started_is_closed() -> None:
     """The client was gone before its first step; a generator's own ``finally`` has nothing to clean up then."""
-    closed: list[bool] = []
+    closed: list[str] = []
 
     class Unstarted:
         def __aiter__(self) -> AsyncIterator[Any]:
@@ -146,10 +146,21 @@ async def test_content_that_never_started_is_closed() -> None:
             await anyio.sleep_forever()
 
         async def aclose(self) -> None:
-            closed.append(True)
+            closed.append("async")
 
-    await answer(EventSourceResponse(Unstarted()), leaves_after=0)
-    assert closed == [True]
+    class Rows:
+        def __iter__(self) -> Iterator[Any]:
+            return self
+
+        def __next__(self) -> Any:
+            return "row"
+
+        def close(self) -> None:
+            closed.append("sync")
+
+    for content in (Unstarted(), Rows()):
+        await answer(EventSourceResponse(content), leaves_after=0)
+    assert closed == ["async", "sync"]
 
 
 async def test_content_that_ran_out_is_closed() -> None:
