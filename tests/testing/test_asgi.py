@@ -143,6 +143,23 @@ async def test_a_send_that_waits_for_the_client_returns_when_it_goes() -> None:
     assert sent == [0, 1, 2]
 
 
+async def test_what_an_app_gave_up_sending_does_not_arrive() -> None:
+    """As little as what comes too late."""
+    gave_up = anyio.Event()
+
+    async def impatient(connection: Connection) -> None:
+        await connection.start()
+        with anyio.move_on_after(0.01):
+            await connection.event("lost")
+        gave_up.set()
+        await connection.event("kept")
+        await connection.finish()
+
+    async with SSETestClient(app(impatient)) as client, client.stream("/") as stream:
+        await gave_up.wait()
+        await stream.expect("kept")
+
+
 async def test_the_request_is_over_for_the_app_when_its_response_is() -> None:
     """receive() gives the request, then blocks, then tells the end, as on a real server."""
     got = []
