@@ -329,22 +329,38 @@ async def test_a_stream_that_stays_registered_fails_the_test() -> None:
     with pytest.raises(StillRunningError, match="1 streams are registered after the last has ended"):
         async with SSETestClient(app(leak)) as client, client.stream("/") as stream:
             await stream.closed()
+            assert stream.close_reason is None
 
 
 async def test_the_domain_in_the_scope_is_a_domain_like_any_other() -> None:
     """An app that looks at its own domain finds all of it."""
     seen: list[Any] = []
 
+    class Entry:
+        longest_end = 20.0
+
+        def drain(self) -> None:
+            seen.append("farewell")
+
+        async def leave(self, domain: Any) -> None:
+            seen.append("leaves")
+            domain.leave(self)
+
     async def look(connection: Connection) -> None:
-        domain = connection.scope["state"]["starlette_sse"]
-        seen.extend([len(domain), list(domain), domain.draining])
+        domain, entry = connection.scope["state"]["starlette_sse"], Entry()
+        domain.join(entry)
+        seen.extend([len(domain), list(domain) == [entry], domain.draining])
         domain.dismiss()
-        domain.drain()
-        await domain.drained()
         seen.append(domain.draining)
+        domain.drain()
+        seen.append(domain.draining)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(entry.leave, domain)
+            await domain.drained()
+            seen.append(len(domain))
         await connection.start()
         await connection.finish()
 
     async with SSETestClient(app(look)) as client:
         await client.request("GET", "/")
-    assert seen == [0, [], False, True]
+    assert seen == [1, True, False, "farewell", False, "farewell", True, "leaves", 0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from types import ModuleType
 from typing import Any
 
@@ -153,8 +154,9 @@ async def test_without_raising_the_client_sees_what_a_real_one_does(library: Mod
 
     async with client_of(library, app(fail), raise_app_exceptions=False) as client:
         assert (await client.get("/early")).status_code == 500
-        with pytest.raises(library.RemoteProtocolError):
+        with pytest.raises(library.RemoteProtocolError) as raised:
             await client.get("/late")
+    assert isinstance(raised.value.__cause__, KeyError)
 
 
 async def test_the_clients_read_timeout_counts_as_on_a_real_connection(library: ModuleType) -> None:
@@ -206,6 +208,31 @@ async def test_whatever_opens_a_response_it_is_named_by_the_line_of_the_test(ope
             response = opened(client)
             await response.__aenter__()
     await response.__aexit__(None, None, None)
+
+
+async def test_a_failing_test_keeps_its_own_failure(library: ModuleType) -> None:
+    """What it has left open is closed without a word."""
+    with pytest.raises(ZeroDivisionError):
+        async with client_of(library, clock) as client:
+            await client.send(client.build_request("GET", "/lost"), stream=True)
+            raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("runs", [True, False])
+async def test_the_app_s_lifespan_runs_if_that_is_asked_for(library: ModuleType, runs: bool) -> None:
+    """The libraries' own transports do not run it."""
+    steps = []
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        steps.append("begun")
+        yield
+        steps.append("ended")
+
+    options = {"lifespan": True} if runs else {}
+    async with client_of(library, Starlette(lifespan=lifespan), **options) as client:
+        assert (await client.get("/")).status_code == 404
+    assert steps == (["begun", "ended"] if runs else [])
 
 
 async def test_the_client_must_be_opened(library: ModuleType) -> None:
