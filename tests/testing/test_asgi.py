@@ -138,6 +138,8 @@ async def test_a_send_that_waits_for_the_client_returns_when_it_goes() -> None:
 
     async with SSETestClient(app(talk)) as client, client.stream("/") as stream:
         await stream.next_event()
+        await anyio.wait_all_tasks_blocked()
+        assert sent == [0]
         stream.disconnect()
         assert await stream.closed() is Ending.DISCONNECTED
     assert sent == [0, 1, 2]

@@ -17,8 +17,11 @@ from starlette_sse.testing import (
     ASGIProtocolError,
     SSETestClient,
     StillRunningError,
+    StreamForgottenError,
     VirtualClock,
 )
+
+from .apps import clock
 
 pytestmark = pytest.mark.anyio
 
@@ -77,6 +80,14 @@ async def test_an_exception_at_shutdown_is_raised_where_the_client_closes() -> N
     with pytest.raises(AppError, match="shutdown"):
         async with SSETestClient(Starlette(lifespan=broken)):
             pass
+
+    async def asgi(scope: Any, receive: Any, send: Any) -> None:
+        await (Starlette(lifespan=broken) if scope["type"] == "lifespan" else clock)(scope, receive, send)
+
+    with pytest.raises(ExceptionGroup) as raised:
+        async with SSETestClient(asgi) as client:
+            await client.stream("/")
+    assert [type(error) for error in raised.value.exceptions] == [StreamForgottenError, AppError]
 
 
 async def test_a_lifespan_can_be_left_out() -> None:
