@@ -39,8 +39,9 @@ def prepare(options: dict[str, Any]) -> dict[str, Any]:
     """
     if options.get("connection_class") is not SSLConnection:
         return options
-    # Older versions of redis-py took any host's certificate.
-    options = {"ssl_check_hostname": True} | options
+    if options.get("ssl_cert_reqs") != "none":
+        # Older versions of redis-py took any host's certificate.
+        options = {"ssl_check_hostname": True} | options
     given = ", ".join(f"{name}={options[name]}" for name in options if name.startswith("ssl_") and "pass" not in name)
     try:
         shared = ConnectionPool(**options).make_connection().ssl_context  # type: ignore[no-untyped-call]
