@@ -6,12 +6,12 @@ import asyncio
 import random
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from playwright.async_api import async_playwright
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.routing import Route
@@ -20,8 +20,7 @@ from starlette_sse import Broker, ChannelEndpoint
 from starlette_sse.decoding import EventDecoder
 from tests.broker import redis_server
 from tests.broker.redis_server import RedisServer
-from tests.chromium import FLAGS
-from tests.conftest import require
+from tests.browsers import BROWSERS, browsing
 from tests.servers.processes import ROOT, free_port, running
 
 pytestmark = pytest.mark.anyio
@@ -143,17 +142,17 @@ LISTEN = """
 """
 
 
-async def test_a_page_shows_every_message_once_although_its_server_was_away(redis: RedisServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("browser", BROWSERS)
+async def test_a_page_shows_every_message_once_although_its_server_was_away(
+    redis: RedisServer, browser: str, tmp_path: Path
+) -> None:
     """What was published meanwhile, by another process through Redis, comes when the server is back."""
     port = free_port()
-    async with (
-        Broker(redis.url, observers=()) as broker,
-        async_playwright() as playwright,
-    ):
-        browser = await playwright.chromium.launch(executable_path=require("chromium"), args=FLAGS)
-        page = await browser.new_page()
+    async with Broker(redis.url, observers=()) as broker, AsyncExitStack() as open_until_the_end:
         with running(uvicorn(), tmp_path, environ=environment(redis), port=port) as server:
-            await page.goto(f"http://127.0.0.1:{port}/")
+            page = await open_until_the_end.enter_async_context(
+                browsing(browser, tmp_path, f"http://127.0.0.1:{port}/")
+            )
             await page.evaluate(LISTEN)
             await page.wait_for_function("window.opened === 1", timeout=20_000)
             await broker.publish("news", "before")
@@ -166,7 +165,6 @@ async def test_a_page_shows_every_message_once_although_its_server_was_away(redi
             await broker.publish("news", "after")
             await page.wait_for_function("seen.length >= 7", timeout=20_000)
             assert await page.evaluate("seen") == ["before", *(f"away {number}" for number in range(5)), "after"]
-        await browser.close()
 
 
 async def test_clients_are_refused_kindly_while_redis_is_away(redis: RedisServer) -> None:

@@ -1,4 +1,4 @@
-"""What real clients make of a refusal: Chromium comes back by itself, curl and httpx see the status."""
+"""What real clients make of a refusal: browsers come back by themselves, curl and httpx see the status."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from playwright.async_api import Page
 
+from tests.browsers import BROWSERS, Tab, browsing
 from tests.conftest import require
 from tests.servers.client import EventStream
 from tests.servers.processes import ROOT, Program, eventually, running
-from tests.servers.test_browser import browsing
 
 LISTEN = """
 (url) => {
@@ -68,7 +68,7 @@ def let_in(port: int, path: str) -> EventStream:
     return found
 
 
-async def seen(page: Page, kind: str, count: int) -> list[list[Any]]:
+async def seen(page: Tab, kind: str, count: int) -> list[list[Any]]:
     """Return what the page has seen once there are so many of one kind."""
     await page.wait_for_function(COUNT, arg=[kind, count], timeout=20_000)
     found: list[list[Any]] = await page.evaluate("seen")
@@ -76,9 +76,12 @@ async def seen(page: Page, kind: str, count: int) -> list[list[Any]]:
 
 
 @pytest.mark.anyio
-async def test_a_refused_browser_comes_back_by_itself_and_is_let_in(server: Program, taken: EventStream) -> None:
+@pytest.mark.parametrize("browser", BROWSERS)
+async def test_a_refused_browser_comes_back_by_itself_and_is_let_in(
+    server: Program, taken: EventStream, browser: str, tmp_path: Path
+) -> None:
     """It hears why, tries again after the time that it was told, and gets the place that has become free."""
-    async with browsing(server.port) as page:
+    async with browsing(browser, tmp_path, f"http://127.0.0.1:{server.port}/page") as page:
         await page.evaluate(LISTEN, "/total?name=browser")
         events = await seen(page, "stream-rejected", 2)
         rejected = [event for event in events if event[0] == "stream-rejected"]
