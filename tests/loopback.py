@@ -20,7 +20,7 @@ from starlette_sse import SSEEndpoint, lifespan
 from starlette_sse.decoding import EventDecoder
 from starlette_sse.streams.writers import FrameWriter
 
-__all__ = ["Reader", "connections_of", "puts_past_send", "sends_from_callbacks", "serving"]
+__all__ = ["Reader", "connections_of", "open_stream", "puts_past_send", "sends_from_callbacks", "serving"]
 
 
 @contextlib.asynccontextmanager
@@ -83,6 +83,29 @@ def connections_of(port: int) -> list[Any]:
         for each in psutil.Process().net_connections()
         if each.laddr.port == port and each.status != psutil.CONN_LISTEN
     ]
+
+
+async def open_stream(
+    port: int, target: str, last_event_id: str = ""
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Ask for a stream as a browser does and read the response's head; the body comes without chunk sizes.
+
+    :raises OSError: there is no server, or it answers something else than 200.
+    """
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    resume = f"Last-Event-ID: {last_event_id}\r\n" if last_event_id else ""
+    try:
+        writer.write(f"GET {target} HTTP/1.0\r\nAccept: text/event-stream\r\n{resume}\r\n".encode())
+        head = await reader.readuntil(b"\r\n\r\n")
+        if b" 200 " not in head.split(b"\r\n")[0]:
+            raise ConnectionRefusedError(head.decode())
+    except asyncio.IncompleteReadError as exc:
+        writer.transport.abort()
+        raise ConnectionResetError("the server has closed the connection") from exc
+    except BaseException:
+        writer.transport.abort()
+        raise
+    return reader, writer
 
 
 class Reader:

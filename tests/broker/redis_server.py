@@ -71,6 +71,14 @@ class RedisServer:
         """End it as an operator does."""
         self._end(signal.SIGTERM)
 
+    def suspend(self) -> None:
+        """Let it stand still until :meth:`resume`: its connections stay, and nothing answers."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self._signal(signal.SIGCONT)
+
     def command(self, *args: Any) -> Any:
         """Send one command over a connection of its own and return the reply."""
         with contextlib.closing(
@@ -87,6 +95,10 @@ class RedisServer:
         names = self.names(*endings)
         if names:
             self.command("DEL", *names)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
 
     def _end(self, how: signal.Signals) -> None:
         process, self._process = self._process, None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -20,6 +19,7 @@ from starlette_sse.decoding import EventDecoder, MessageEvent
 from starlette_sse.presence import count_together
 from tests.broker.reading import settle, take, texts
 from tests.broker.redis_server import RedisServer, running
+from tests.broker.relay import relaying
 from tests.waiting import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
@@ -48,27 +48,6 @@ async def up_to(subscription: Subscription, last: str) -> list[MessageEvent]:
 def told(events: Sequence[MessageEvent]) -> list[str]:
     """Return what came, and of a reset its reason."""
     return [json.loads(event.data)["reason"] if event.type == "stream-reset" else event.data for event in events]
-
-
-@asynccontextmanager
-async def address(reached: list[RedisServer]) -> AsyncIterator[str]:
-    """Give the URL of an address that leads to the last of some servers; connections stay where they have led."""
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        reader2, writer2 = await asyncio.open_connection("127.0.0.1", reached[-1].port)
-        with suppress(OSError):
-            await asyncio.gather(pipe(reader, writer2), pipe(reader2, writer))
-
-    async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65536):
-            writer.write(data)
-        writer.close()
-
-    relay = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        yield f"redis://127.0.0.1:{relay.sockets[0].getsockname()[1]}/0"
-    finally:
-        relay.close()
 
 
 @pytest.mark.parametrize("own_redis", [APPEND_ONLY], indirect=True)
@@ -242,14 +221,17 @@ async def test_a_server_that_is_a_replica_now_is_left_for_the_one_that_its_addre
     """It leaves its connections open, as Redis does: nothing would ever be published on them again."""
     monkeypatch.setattr("starlette_sse.broker.redis.listener.CHECK_INTERVAL", 0.2)
     own_redis.command("CONFIG", "SET", "repl-diskless-sync-delay", "0")
-    reached = [own_redis]
     follows = ("--repl-diskless-sync-delay", "0", "--replicaof", f"127.0.0.1 {own_redis.port}")
     with running(tmp_path_factory.mktemp("replica"), *follows) as replica:
-        async with address(reached) as url, Broker(url, observers=()) as broker, broker.subscribe("a") as live:
+        async with (
+            relaying(own_redis) as relay,
+            Broker(relay.url, observers=()) as broker,
+            broker.subscribe("a") as live,
+        ):
             await broker.publish("a", "kept")
             await until(lambda: replica.names(":channel:a"))
             replica.command("REPLICAOF", "NO", "ONE")
-            reached.append(replica)
+            relay.server = replica
             own_redis.command("REPLICAOF", "127.0.0.1", replica.port)
             assert told(await take(live, 2)) == ["kept", "lost"]
             await until(lambda: broker.health().ok)

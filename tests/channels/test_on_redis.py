@@ -21,6 +21,7 @@ from starlette_sse.decoding import EventDecoder
 from tests.broker import redis_server
 from tests.broker.redis_server import RedisServer
 from tests.browsers import BROWSERS, browsing
+from tests.loopback import open_stream
 from tests.servers.processes import ROOT, free_port, running
 
 pytestmark = pytest.mark.anyio
@@ -76,12 +77,7 @@ class Wanderer:
 
     async def _connect(self) -> None:
         self._decoder = EventDecoder(last_event_id=self._last_event_id)
-        self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
-        resume = f"Last-Event-ID: {self._last_event_id}\r\n" if self._last_event_id else ""
-        # HTTP/1.0, so that the body comes without chunk sizes.
-        self._writer.write(f"GET /news HTTP/1.0\r\nAccept: text/event-stream\r\n{resume}\r\n".encode())
-        head = await self._reader.readuntil(b"\r\n\r\n")
-        assert b" 200 " in head.split(b"\r\n")[0], head
+        self._reader, self._writer = await open_stream(self._port, "/news", self._last_event_id)
         self._take(await self._reader.readuntil(b"\r\n\r\n"))
         self.connections += 1
 
