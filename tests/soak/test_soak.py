@@ -12,12 +12,13 @@ from collections.abc import Awaitable, Callable
 import anyio
 import pytest
 
-from tests.soak import broadcast, lifecycle
+from tests.soak.broadcast import soak as broadcast
+from tests.soak.lifecycle import soak as lifecycle
 
 Soak = Callable[[int, float, Callable[[str], None]], Awaitable[list[str]]]
 
 
-@pytest.mark.parametrize("soak", [broadcast.soak, lifecycle.soak], ids=["broadcast", "lifecycle"])
+@pytest.mark.parametrize("soak", [broadcast, lifecycle], ids=["broadcast", "lifecycle"])
 def test_every_promise_holds_whatever_goes_wrong(soak: Soak, pytestconfig: pytest.Config) -> None:
     """What was published comes, in order and once, or a reset; every stream ends, once, and leaves nothing."""
     seed, seconds = pytestconfig.getoption("--soak-seed"), 60 * pytestconfig.getoption("--soak-minutes")
