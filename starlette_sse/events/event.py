@@ -42,6 +42,8 @@ class ServerSentEvent:
     :raises InvalidEventError: a value cannot be sent, or clients would drop the event: it has an ``event`` name and
         no ``data``, or no field at all.
 
+    Whatever else is in ``data`` arrives, but for NUL, which Firefox leaves out; JSON has an escape for it.
+
     Lines in ``data`` and ``comment`` may end with CR LF, CR or LF. The wire carries that a line ended but not how
     (`HTML standard, 9.2.6 <https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation>`_),
     so both attributes hold what a client will get: LF.
