@@ -30,9 +30,8 @@ async def serving(
     """Run the app, made with ``options``, on a real uvicorn in this loop and give its port."""
     app = Starlette(routes=[Route("/", endpoint)], lifespan=lifespan, **options)
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(
-        app, http=protocol, log_level="warning", timeout_graceful_shutdown=5, **(server_options or {})
-    )
+    chosen = {"timeout_graceful_shutdown": 5, **(server_options or {})}
+    config = uvicorn.Config(app, http=protocol, log_level="warning", **chosen)
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve(sockets=[listener]))
     try:

@@ -119,7 +119,10 @@ class Visit:
         raise ConfigurationError(f"{self._name}.on_connect must return None or a Response, not {response!r}")
 
     async def let_streams_clean_up(self) -> None:
-        """Wait for the streams that a shutdown ends, in a request that it has cancelled before there was one of it."""
+        """Wait for the streams that a shutdown ends, in a request that was cancelled before it had one.
+
+        Who cancels cannot be told: a timeout of the request's own that runs out during a shutdown takes as long.
+        """
         domain = domain_of(self._request.scope)
         # A server that shuts down by cancelling may drop all other requests when the first one has left (daphne does).
         if self._stream is None and domain.draining:

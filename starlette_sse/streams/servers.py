@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from socket import SHUT_RDWR
 from types import FunctionType, MethodType
 from typing import Any, Protocol
 
@@ -109,20 +111,29 @@ def free_connection(receive: Receive, loop: EventLoop, patience: float, *, drain
     :param patience: how long the client gets, in seconds.
     :param draining: whether the server shuts down, so that it waits for TLS too.
     """
-    transport = transport_of(receive)
-    if transport is None:
+    exchange = exchange_of(receive)
+    if exchange is None:
         return
-    if not transport.get_write_buffer_size() and not (draining and transport.get_extra_info("sslcontext")):
+    transport: Transport = exchange.transport
+    try:
+        unsent, protocol = transport.get_write_buffer_size(), transport.get_protocol()
+        socket = transport.get_extra_info("socket") if transport.get_extra_info("sslcontext") else None
+    except AttributeError:
+        # TLS of asyncio's that is closed twice, as by uvicorn for a client that has gone, knows nothing any more.
         return
-    protocol = transport.get_protocol()
-    exchange = getattr(protocol, "cycle", None)
+    if not unsent and not (draining and socket):
+        return
 
     def look() -> None:
-        if getattr(protocol, "cycle", None) is not exchange:
+        if getattr(protocol, "cycle", exchange) is not exchange:
             # What is not sent is of another request.
             return
         if transport.is_closing():
             transport.abort()
+            if socket is not None:
+                # Nor does it abort any more. Uvloop's does, and has no socket to shut down.
+                with suppress(OSError, TypeError):
+                    socket.shutdown(SHUT_RDWR)
         elif transport.get_write_buffer_size():
             # It is kept for another request, until nobody has made one for a while.
             loop.call_at(loop.time() + patience, look)
@@ -141,7 +152,14 @@ def is_closed(receive: Receive) -> bool:
 
 
 def transport_of(receive: Receive) -> Transport | None:
-    """Return the connection's transport, on uvicorn.
+    """Return the connection's transport, on uvicorn."""
+    exchange = exchange_of(receive)
+    transport: Transport | None = None if exchange is None else exchange.transport
+    return transport
+
+
+def exchange_of(receive: Receive) -> Any:
+    """Return what has the connection's transport, on uvicorn: its request and response; else None.
 
     Middleware that wraps ``receive`` is looked through as far as it calls the one that it wraps by a usual name.
     """
@@ -150,8 +168,7 @@ def transport_of(receive: Receive) -> Transport | None:
         owner = getattr(wrapper, "__self__", None)
         transport: Any = getattr(owner, "transport", None)
         if all(callable(getattr(transport, name, None)) for name in TRANSPORT):
-            found: Transport = transport
-            return found
+            return owner
         # BaseHTTPMiddleware's function has wrapped_receive, and its request _receive.
         wrapper = wrapped_by(wrapper, "receive") if owner is None else getattr(owner, "_receive", None)
         if wrapper is None:

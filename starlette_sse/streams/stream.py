@@ -484,10 +484,10 @@ class Stream:
             abort_connection(self._receive)
             # Uvicorn hears of it in the loop's next turn, and logs the app's end before as an error.
             await steps.take("the connection's end", self._loop.checkpoint, math.inf)
-        elif (
-            self._opened and reason is not CloseReason.CLIENT_GONE and (patience := self._patience(reason)) is not None
-        ):
-            free_connection(self._receive, self._loop, patience, draining=self._domain.draining)
+        elif self._opened:
+            patience = self._settings.drain_grace if self._hurried else self._settings.send_timeout
+            if patience is not None:
+                free_connection(self._receive, self._loop, patience, draining=self._domain.draining)
         answered = not self._opened and isinstance(self._error, HTTPException)
         failed = reason is CloseReason.ERROR or (reason is CloseReason.CANCELLED and self._interrupted is None)
         if failed and self._error is not None and not answered:

@@ -99,7 +99,7 @@ async def test_a_server_that_is_not_trusted_ends_the_start(
     ways: Ways, host: str, options: dict[str, str], why: str
 ) -> None:
     """As a wrong password does, and the error says what to do."""
-    with pytest.raises(BrokerUnavailableError, match=rf"is not trusted: .*{why}.*\?ssl_ca_certs=<file>") as caught:
+    with pytest.raises(BrokerUnavailableError, match=rf"is not trusted: .*{why}.*\?ssl_ca_certs=<file> says") as caught:
         async with Broker(ways.tls(host, **options), observers=()):
             raise AssertionError("it started")
     assert not caught.value.in_doubt

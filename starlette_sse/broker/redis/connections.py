@@ -189,7 +189,7 @@ class Connections:
             return RefusedError(f"{self.address} refused: {error}{outcome}", in_doubt=in_doubt)
         if why := untrusted(error):
             return RefusedError(
-                f"{self.address} is not trusted: {why}; name who signs its certificates by ?ssl_ca_certs=<file>"
+                f"{self.address} is not trusted: {why}; ?ssl_ca_certs=<file> says who may sign its certificate"
             )
         # A server that has not read its data yet is as good as away, but has done nothing.
         in_doubt = in_doubt and not isinstance(error, BusyLoadingError)
