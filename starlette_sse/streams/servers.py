@@ -21,9 +21,6 @@ WRAPPERS = frozenset(
     }
 )
 
-#: What tells a transport of asyncio's or uvloop's from another server's.
-TRANSPORT = ("abort", "get_extra_info", "get_protocol", "get_write_buffer_size", "is_closing")
-
 #: How many middlewares are looked through.
 MOST_WRAPPERS = 64
 
@@ -167,7 +164,8 @@ def exchange_of(receive: Receive) -> Any:
     for _ in range(MOST_WRAPPERS):
         owner = getattr(wrapper, "__self__", None)
         transport: Any = getattr(owner, "transport", None)
-        if all(callable(getattr(transport, name, None)) for name in TRANSPORT):
+        # Asyncio's and uvloop's have both.
+        if hasattr(transport, "abort") and hasattr(transport, "get_write_buffer_size"):
             return owner
         # BaseHTTPMiddleware's function has wrapped_receive, and its request _receive.
         wrapper = wrapped_by(wrapper, "receive") if owner is None else getattr(owner, "_receive", None)
