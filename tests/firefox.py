@@ -87,10 +87,13 @@ async def firefox(profile: Path) -> AsyncIterator[FirefoxPage]:
     preferences = (f"user_pref({json.dumps(name)}, {json.dumps(value)});\n" for name, value in PREFERENCES.items())
     (profile / "user.js").write_text("".join(preferences))
     command = [program, "--headless", "--no-remote", "--profile", str(profile), "--remote-debugging-port", "0"]
-    async with await anyio.open_process(command, stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT) as process:
+    # It prints on and on, which would fill a pipe that nobody reads.
+    output = profile / "output.txt"
+    with output.open("wb") as printed:
+        process = await anyio.open_process(command, stdin=subprocess.DEVNULL, stdout=printed, stderr=subprocess.STDOUT)
+    async with process:
         try:
-            with anyio.fail_after(PATIENCE):
-                address = await listening(process)
+            address = await listening(output)
             async with connect(f"{address}/session", max_size=None) as connection:
                 page = FirefoxPage(connection)
                 await page.open()
@@ -99,12 +102,13 @@ async def firefox(profile: Path) -> AsyncIterator[FirefoxPage]:
             process.kill()
 
 
-async def listening(process: anyio.abc.Process) -> str:
+async def listening(output: Path) -> str:
     """Return the address that it prints."""
-    assert process.stdout is not None
-    printed = ""
-    async for part in process.stdout:
-        printed += part.decode(errors="replace")
-        if found := re.search(r"ws://\S+(?=\n)", printed):
-            return found[0]
-    raise RuntimeError(f"Firefox ended and printed:\n{printed}")
+    try:
+        with anyio.fail_after(PATIENCE):
+            while (found := re.search(r"ws://\S+(?=\n)", output.read_text(errors="replace"))) is None:
+                await anyio.sleep(0.02)
+    except TimeoutError as exc:
+        exc.add_note(f"Firefox printed:\n{output.read_text(errors='replace')}")
+        raise
+    return found[0]

@@ -128,7 +128,7 @@ def free_connection(receive: Receive, loop: EventLoop, patience: float, *, drain
         if transport.is_closing():
             transport.abort()
             if socket is not None:
-                # Nor does it abort any more. Uvloop's does, and has no socket to shut down.
+                # Asyncio's TLS that was closed twice does not abort. Uvloop's does, and has no socket to shut down.
                 with suppress(OSError, TypeError):
                     socket.shutdown(SHUT_RDWR)
         elif transport.get_write_buffer_size():

@@ -15,7 +15,7 @@ import pytest
 from starlette.requests import Request
 
 from starlette_sse import CloseReason, SSEEndpoint, close, drain
-from starlette_sse.streams.servers import transport_of
+from starlette_sse.streams.servers import exchange_of, transport_of
 from tests.certificates import CERTIFICATE, KEY, issue, trusting
 from tests.loopback import connections_of, serving
 from tests.waiting import until
@@ -113,12 +113,13 @@ async def test_a_stream_that_has_ended_frees_it_after_its_send_timeout(protocol:
         await until(lambda: not connections_of(port))
 
 
+@pytest.mark.parametrize("patience", [PATIENCE, None])
 @pytest.mark.parametrize("way", ["by itself", "closed"])
-async def test_a_client_that_reads_on_in_time_gets_everything(protocol: str, way: str) -> None:
+async def test_a_client_that_reads_on_in_time_gets_everything(protocol: str, way: str, patience: float | None) -> None:
     """To the end of the body; the grace of a drain is for drains."""
 
     class Ended(Leaving):
-        send_timeout = PATIENCE
+        send_timeout = patience
         drain_grace = 0.2
 
     async with serving(Ended, protocol) as port, unread(port, "Connection: close\r\n") as connection:
@@ -217,9 +218,9 @@ async def test_a_client_that_ends_tls_as_its_stream_ends_is_cleaned_up_after(
         drain_grace = PATIENCE
 
         async def on_drain(self, request: Request) -> None:
-            # As long as the server needs to see it.
             gone.set()
-            await asyncio.sleep(0.2)
+            exchange = exchange_of(request.receive)
+            await until(lambda: exchange.disconnected)
 
     async with serving(Leaves, protocol, server_options=certified) as port:
         async with unread(port, "Connection: close\r\n", trusting()):
