@@ -23,11 +23,15 @@ __all__ = [
     "check_number",
     "check_rate",
     "check_seconds",
+    "check_status",
     "is_kind",
 ]
 
 #: What methods and names of headers are made of (RFC 9110, 5.6.2).
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+#: Final statuses whose responses have no body (RFC 9110, 15.3.5, 15.3.6 and 15.4.5).
+BODILESS = frozenset({204, 205, 304})
 
 
 def check_seconds(name: str, value: Any, *, optional: bool = True) -> None:
@@ -62,6 +66,12 @@ def check_milliseconds(name: str, value: Any) -> None:
     """Check a reconnection time, None for none."""
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= LONGEST_RETRY):
         raise ConfigurationError(f"{name} must be whole milliseconds from 0 to {LONGEST_RETRY}, or None; not {value!r}")
+
+
+def check_status(name: str, value: Any) -> None:
+    """Check the status of a response that has a body."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 200 <= value <= 599 or value in BODILESS:
+        raise ConfigurationError(f"{name} must be an HTTP status from 200 to 599 that has a body; not {value!r}")
 
 
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:

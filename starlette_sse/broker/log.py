@@ -35,6 +35,9 @@ class Subscriber(Protocol):
     def reads_in(self, epoch: str) -> bool:
         """Tell whether it has been told of this epoch already."""
 
+    def miss(self, seq: int) -> None:
+        """Take note that events up to a number were not heard: it has read them elsewhere, or continuity is broken."""
+
     def wake(self) -> None:
         """Look again at what can be read."""
 
@@ -156,11 +159,11 @@ class Log:
         self.newest = max(self.newest, seq)
 
     def lose(self, channel: Channel, seq: int) -> None:
-        """Take note that events of ``channel`` up to ``seq`` may be missing: its readers are told."""
+        """Take note that events of ``channel`` up to ``seq`` may be missing: who relied on it is told."""
         channel.clear(seq)
         for subscriber in tuple(self.subscribers):
             if channel.name in subscriber.channels:
-                subscriber.interrupt(ResetReason.LOST)
+                subscriber.miss(seq)
 
     def lost(self, error: BaseException) -> None:
         """Take note that the backend cannot be reached."""

@@ -43,6 +43,7 @@ class Subscription(LiveReader, AsyncIterator[Entry]):
         "_entered",
         "_errand",
         "_failure",
+        "_had",
         "_interrupted",
         "_on_lag",
         "_owing",
@@ -85,6 +86,8 @@ class Subscription(LiveReader, AsyncIterator[Entry]):
         self._owing = False
         # When the last reset was, and the number and the epoch that it left the reader at.
         self._reset_at, self._reset_to, self._told_epoch = 0.0, -1, ""
+        # What was not heard up to here is not missing: it began or was reset there, or has read it from the backend.
+        self._had = -1
         # A page or a live event was had: what is missed from now on is the reader's own slowness.
         self._served = False
         self._entered = False
@@ -184,6 +187,15 @@ class Subscription(LiveReader, AsyncIterator[Entry]):
         self._aside = True
         self.wake()
 
+    def miss(self, seq: int) -> None:
+        """Take note that events up to a number were not heard: it has read them elsewhere, or continuity is broken."""
+        if self._had < seq:
+            self.interrupt(ResetReason.LOST)
+        elif not self._aside:
+            # Its place in the channel was cleared away.
+            self._settle(self._seq)
+            self.wake()
+
     def reads_in(self, epoch: str) -> bool:
         """Tell whether a reset has told it of this epoch already."""
         return self._aside and self._interrupted is None and self._told_epoch == epoch
@@ -200,7 +212,7 @@ class Subscription(LiveReader, AsyncIterator[Entry]):
     def _begin(self) -> None:
         self._interrupted = self._failure = None
         self._at = self._newest()
-        self._epoch, self._seq = self._at
+        self._stand_at(self._at)
         after = None if not self._after else Position.parse(self._after)
         if not self._after:
             self._snapshot_due = self._owing = self._snapshot is not None
@@ -210,6 +222,7 @@ class Subscription(LiveReader, AsyncIterator[Entry]):
         else:
             self._at = after
             self._epoch, self._seq = after
+            self._had = -1
             self._resume(proven=False)
         self._log.tally.subscribed(self)
 
@@ -229,6 +242,10 @@ class Subscription(LiveReader, AsyncIterator[Entry]):
         if not self._log.knows(self._epoch, seq) or not (proven or seq <= self._log.seen):
             return False
         return not any(cursor.channel.floor is None or cursor.channel.floor > seq for cursor in self._cursors)
+
+    def _stand_at(self, position: Position) -> None:
+        self._epoch, self._seq = position
+        self._had = position.seq
 
     def _newest(self) -> Position:
         floors = [cursor.channel.floor or 0 for cursor in self._cursors]
@@ -295,7 +312,7 @@ class Subscription(LiveReader, AsyncIterator[Entry]):
             # A log that is lost again and again would be told as fast as it can be asked, each time with a snapshot.
             return await self._rest_until_retry() if self._was_just_reset() else self._bridge(page)
         self._served = True
-        self._epoch, self._seq = page.upto
+        self._stand_at(page.upto)
         self._backlog.extend(page.entries)
         self._resume()
         if self._errand is not None and not page.entries:
@@ -357,7 +374,7 @@ class Subscription(LiveReader, AsyncIterator[Entry]):
         self._backlog.clear()
         newest = self._newest() if gap is None else gap.newest
         oldest = self._log.gap(self.channels, reason).oldest if gap is None else gap.oldest
-        self._epoch, self._seq = newest
+        self._stand_at(newest)
         self._reset_at, self._reset_to, self._told_epoch = self._loop.time(), newest.seq, newest.epoch
         self._snapshot_due = self._snapshot is not None
         # With a snapshot to come the id follows that: a client that is cut off in between asks for both again.

@@ -10,6 +10,7 @@ from starlette.background import BackgroundTask
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from starlette_sse.attributes import check_status
 from starlette_sse.endpoints.configuration import check_preset
 from starlette_sse.endpoints.endpoint import SSEEndpoint
 from starlette_sse.endpoints.hooks import HOOKS
@@ -45,8 +46,9 @@ class EndpointResponse(Response):
     :param background: runs after the stream, unless that raised.
     :param attributes: set on the instance before its first hook is called: attributes that the class has or annotates,
         its own and those of :class:`~starlette_sse.SSEEndpoint`.
-    :raises ConfigurationError: ``endpoint`` is no endpoint class; or it does not know an attribute, or that is a hook,
-        decides before there is an instance, is what the endpoint works by, or has a value that cannot work.
+    :raises ConfigurationError: ``endpoint`` is no endpoint class, or ``status_code`` one without a body; or the class
+        does not know an attribute, or that is a hook, decides before there is an instance, is what the endpoint works
+        by, or has a value that cannot work.
     """
 
     media_type = "text/event-stream"
@@ -63,6 +65,7 @@ class EndpointResponse(Response):
         given: Any = endpoint
         if not (isinstance(given, type) and issubclass(given, SSEEndpoint)):
             raise ConfigurationError(f"EndpointResponse takes a subclass of SSEEndpoint, not {given!r:.100}")
+        check_status("status_code", status_code)
         for name, value in attributes.items():
             check_attribute(f"EndpointResponse({endpoint.__qualname__}, {name}=...)", endpoint, name, value)
         self.status_code = status_code

@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -28,7 +29,8 @@ from starlette_sse.testing import capture_logs
 from tests.broker.clients import Client, Ledger
 from tests.broker.conftest import Diary
 from tests.broker.reading import settle, take, texts
-from tests.broker.redis_server import RedisServer
+from tests.broker.redis_server import RedisServer, running
+from tests.servers.processes import free_port
 from tests.waiting import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
@@ -514,6 +516,50 @@ async def test_an_evicted_index_is_no_silent_loss(own_redis: RedisServer, lost: 
         assert len(client.resets) == 1
 
 
+@pytest.mark.parametrize("back_on", ["a", "ab"])
+@pytest.mark.parametrize("also", ["", "b"], ids=["alone", "beside"])
+async def test_a_loss_is_told_once(own_redis: RedisServer, also: str, back_on: str) -> None:
+    """Who was told of it when it came back keeps its place, and gets what follows, when the listener finds it out."""
+    async with Broker(own_redis.url, observers=()) as broker, AsyncExitStack() as readers:
+        first = await broker.publish("a", "first")
+        await broker.publish("a", "second")
+        live = await readers.enter_async_context(broker.subscribe("a"))
+        for name in also:
+            await readers.enter_async_context(broker.subscribe(name))
+        await broker.publish("b", "x")
+        own_redis.evict(":tops", ":channel:a")
+        back = await readers.enter_async_context(broker.subscribe(list(back_on), first))
+        assert json.loads((await take(back, 1))[0].data)["reason"] == "evicted"
+        await broker.publish("a", "behind it")
+        assert await texts(back, 1) == ["behind it"]
+        assert json.loads((await take(live, 1))[0].data)["reason"] == "lost"
+        await broker.publish("a", "after")
+        assert await texts(back, 1) == ["after"]
+        assert await texts(live, 1) == ["after"]
+        assert broker.health().resets == 2
+
+
+async def test_what_is_behind_a_loss_is_read(own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who was told of a loss gets what was published behind it while nobody listened."""
+    monkeypatch.setattr("starlette_sse.broker.redis.listener.FIRST_PAUSE", 1.0)
+    async with Broker(own_redis.url, observers=()) as broker:
+        first = await broker.publish("a", "first")
+        await broker.publish("a", "second")
+        async with broker.subscribe("a") as live, broker.subscribe("a", first) as back:
+            await broker.publish("b", "x")
+            own_redis.evict(":tops", ":channel:a")
+            assert json.loads((await take(back, 1))[0].data)["reason"] == "evicted"
+            own_redis.command("CLIENT", "KILL", "TYPE", "pubsub")
+            for text in ("missed", "missed too"):
+                await broker.publish("a", text)
+            assert await texts(back, 2) == ["missed", "missed too"]
+            assert json.loads((await take(live, 1))[0].data)["reason"] == "lost"
+            await broker.publish("a", "after")
+            assert await texts(back, 1) == ["after"]
+            assert await texts(live, 1) == ["after"]
+            assert broker.health().resets == 2
+
+
 async def test_a_log_that_vanishes_at_each_look_is_told_of_now_and_then(
     own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -795,6 +841,54 @@ async def test_a_server_that_is_loading_its_data_at_the_start_is_waited_for(own_
                 await broker.publish("a", "x")
             assert not caught.value.in_doubt
             await until(lambda: broker.health().ok)
+
+
+async def test_a_server_that_runs_somebodys_endless_script_is_away(own_redis: RedisServer) -> None:
+    """It answers that it is busy: nothing was done, and when the script is killed the broker is there."""
+    own_redis.command("CONFIG", "SET", "busy-reply-threshold", "10")
+
+    def run_endlessly() -> None:
+        with pytest.raises(RedisError, match="killed"):
+            own_redis.command("EVAL", "while true do end", "0")
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(anyio.to_thread.run_sync, run_endlessly)
+        await until(lambda: says(own_redis, "BUSY"))
+        async with Broker(own_redis.url, observers=()) as broker:
+            assert "BUSY" in str(broker.health().error)
+            with pytest.raises(BrokerUnavailableError, match="BUSY") as caught:
+                await broker.publish("a", "x")
+            assert not caught.value.in_doubt
+            own_redis.command("SCRIPT", "KILL")
+            await until(lambda: broker.health().ok)
+            async with broker.subscribe("a") as subscription:
+                await broker.publish("a", "y")
+                assert await texts(subscription, 1) == ["y"]
+
+
+async def test_a_cluster_that_is_not_whole_is_away(tmp_path: Path) -> None:
+    """Until somebody serves the log's slot."""
+    cluster = ("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
+    with running(tmp_path, *cluster) as server:
+        async with Broker(server.url, observers=()) as broker:
+            assert "slot" in str(broker.health().error)
+            with pytest.raises(BrokerUnavailableError, match="slot") as caught:
+                await broker.publish("a", "x")
+            assert not caught.value.in_doubt
+            server.command("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
+            await until(lambda: broker.health().ok)
+            async with broker.subscribe("a") as subscription:
+                await broker.publish("a", "y")
+                assert await texts(subscription, 1) == ["y"]
+
+
+def says(server: RedisServer, answer: str) -> bool:
+    """Tell whether it answers that."""
+    try:
+        server.command("PING")
+    except RedisError as exc:
+        return answer in str(exc)
+    return False
 
 
 def is_loading(server: RedisServer) -> bool:

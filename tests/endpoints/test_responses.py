@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import nullcontext
+from http import HTTPStatus
 from types import MappingProxyType
 from typing import Annotated, Any
 
@@ -387,6 +388,27 @@ def test_an_attribute_that_cannot_work_is_told_at_once(attributes: dict[str, Any
     """Where the function makes the response, by the attribute's name."""
     with pytest.raises(ConfigurationError, match=told):
         EndpointResponse(Answers, **attributes)
+
+
+@pytest.mark.parametrize("status", [100, 199, 204, 205, 304, 600, True, 200.0, "200", None])
+def test_a_status_without_a_body_is_told_at_once(status: Any) -> None:
+    """And what is no status."""
+    with pytest.raises(ConfigurationError, match="status_code must be an HTTP status from 200 to 599 that has a body"):
+        EndpointResponse(Noting, status_code=status)
+
+
+@pytest.mark.parametrize("status", [200, 599, HTTPStatus.ACCEPTED])
+async def test_a_stream_has_the_status_that_was_given(status: int) -> None:
+    """For clients that are no EventSource."""
+
+    class Own(Noting): ...
+
+    async def read(request: Request) -> Response:
+        return EndpointResponse(Own, status_code=status)
+
+    async with SSETestClient(app_of(read), timeout=100) as client, client.stream("/") as stream:
+        await stream.expect("first")
+        assert stream.response.status_code == status
 
 
 @pytest.mark.parametrize("name", ["scope", "receive", "send"])

@@ -17,10 +17,12 @@ try:
         AuthenticationError,
         AuthorizationError,
         BusyLoadingError,
+        ClusterDownError,
         NoScriptError,
         ReadOnlyError,
         RedisError,
         ResponseError,
+        TryAgainError,
     )
 except ImportError as exc:  # pragma: no cover - the tests run it in a process that hides redis
     raise MissingDependencyError('a redis:// broker needs redis-py: pip install "starlette_sse[redis]"') from exc
@@ -34,6 +36,11 @@ ERRORS = (RedisError, OSError, TimeoutError)
 
 #: What the server says no with.
 REFUSALS = (ResponseError, AuthenticationError, AuthorizationError)
+
+#: What it says instead when it has not read its data yet, or its cluster is not whole; BUSY, as it runs the script of
+#: somebody else for too long, has no class of its own. It has done nothing, and will be there again by itself.
+PASSING = (BusyLoadingError, ClusterDownError, TryAgainError)
+BUSY = "BUSY "
 
 #: What the server adds to an error that a script has raised, and not to one that it has returned or that stopped it
 #: from being run: the script may have written before.
@@ -183,7 +190,8 @@ class Connections:
         return self._pool
 
     def _unavailable(self, error: BaseException, *, in_doubt: bool = False) -> BrokerUnavailableError:
-        if isinstance(error, REFUSALS):
+        passing = isinstance(error, PASSING) or str(error).startswith(BUSY)
+        if isinstance(error, REFUSALS) and not passing:
             in_doubt = RAISED in str(error)
             outcome = "; a part of it may have been done" if in_doubt else ""
             return RefusedError(f"{self.address} refused: {error}{outcome}", in_doubt=in_doubt)
@@ -191,8 +199,7 @@ class Connections:
             return RefusedError(
                 f"{self.address} is not trusted: {why}; ?ssl_ca_certs=<file> says who may sign its certificate"
             )
-        # A server that has not read its data yet is as good as away, but has done nothing.
-        in_doubt = in_doubt and not isinstance(error, BusyLoadingError)
+        in_doubt = in_doubt and not passing
         what = str(error) or f"no answer within {self._timeout} s"
         outcome = "; whether it was done cannot be told" if in_doubt else ""
         return BrokerUnavailableError(f"{self.address} cannot be reached: {what}{outcome}", in_doubt=in_doubt)

@@ -266,7 +266,7 @@ class Listener:
     async def _compare(self, names: Sequence[str]) -> None:
         """Find out what was missed in channels that are listened to again, and add it to the log."""
         missed: list[Entry] = []
-        lost: list[Channel] = []
+        lost: list[tuple[Channel, int]] = []
         seen = self._log.seen
         end: int | None = None
         for start in range(0, len(names), BATCH):
@@ -276,15 +276,16 @@ class Listener:
             for name, last in zip(batch, lasts, strict=True):
                 channel = self._log.channels.get(name)
                 if channel is not None and channel.floor is not None and last > max(channel.top, self._proven):
-                    entries = await self._missed(channel, end)
-                    if entries is None or (entries and entries[0].seq <= seen):
+                    hole, entries = await self._missed(channel, end)
+                    if entries and entries[0].seq <= seen:
                         # Readers of other channels too may be past it: what comes too late for its order is lost.
-                        lost.append(channel)
-                    else:
-                        missed += entries
+                        hole, entries = end, []
+                    if hole is not None:
+                        lost.append((channel, hole))
+                    missed += entries
         # All at once: who reads several of them is told once.
-        for channel in lost:
-            self._log.lose(channel, end or 0)
+        for channel, hole in lost:
+            self._log.lose(channel, hole)
         for entry in sorted(missed, key=attrgetter("seq")):
             self._log.append(entry)
         if end is not None:
@@ -294,18 +295,24 @@ class Listener:
         for name, message in held:
             self._take(name, message)
 
-    async def _missed(self, channel: Channel, end: int) -> list[Entry] | None:
-        """Return what a channel has up to ``end`` and the log has not; None if that is not known."""
+    async def _missed(self, channel: Channel, end: int) -> tuple[int | None, list[Entry]]:
+        """Return up to where something is lost, if it is, and what a channel has behind that and up to ``end``."""
         position = Position(self._log.epoch, max(channel.top, self._proven))
+        hole: int | None = None
         entries: list[Entry] = []
         while position.seq < end:
             page = await self._remote.read([channel.name], position, CATCH_UP)
             if isinstance(page, Gap):
-                return None
-            # What is newer is heard: added here, it would overtake what other channels have in between.
-            entries += (entry for entry in page.entries if entry.seq <= end)
-            position = page.upto
-        return entries
+                # What cannot be read on from anywhere is lost to its end.
+                oldest = end if page.oldest is None else page.oldest.seq
+                hole = oldest if position.seq < oldest < end else end
+                entries.clear()
+                position = Position(self._log.epoch, hole)
+            else:
+                # What is newer is heard: added here, it would overtake what other channels have in between.
+                entries += (entry for entry in page.entries if entry.seq <= end)
+                position = page.upto
+        return hole, entries
 
 
 def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
