@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import re
+import sys
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from starlette_sse.events.fields import LONGEST_RETRY
 from starlette_sse.exceptions import ConfigurationError
 
 __all__ = [
+    "annotations_of",
     "check_callables",
     "check_choice",
     "check_count",
@@ -32,6 +34,15 @@ TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 #: Final statuses whose responses have no body (RFC 9110, 15.3.5, 15.3.6 and 15.4.5).
 BODILESS = frozenset({204, 205, 304})
+
+
+def annotations_of(owner: Any) -> dict[str, Any]:
+    """Return the annotations of a class or a function itself, as they were written where they cannot be worked out."""
+    if sys.version_info >= (3, 14):
+        import annotationlib  # noqa: PLC0415 - older Pythons have none
+
+        return annotationlib.get_annotations(owner, format=annotationlib.Format.FORWARDREF)
+    return inspect.get_annotations(owner)
 
 
 def check_seconds(name: str, value: Any, *, optional: bool = True) -> None:

@@ -53,7 +53,8 @@ async def count_together(broker: Broker, *endpoints: type[SSEEndpoint], interval
     there are is told, and each process counts its clients by itself.
 
     :param interval: seconds between words of a process in which nothing changes.
-    :raises ConfigurationError: a class has no limit or is no endpoint's, or the broker or the interval cannot work.
+    :raises ConfigurationError: a class has no limit or is no endpoint's, or the broker or the interval cannot work; or
+        the class is counted together in this process already, of which a limit counts all event loops.
     """
     check_broker(broker)
     check_seconds("interval", interval, optional=False)
@@ -63,6 +64,11 @@ async def count_together(broker: Broker, *endpoints: type[SSEEndpoint], interval
             limit = endpoint._sse_configuration.limit  # noqa: SLF001 - the limit is no part of what users see
             if limit is None:
                 raise ConfigurationError(f"{endpoint.__qualname__} has no limit; set max_connections or the like")
+            if limit.elsewhere is not None:
+                raise ConfigurationError(
+                    f"{endpoint.__qualname__} is counted together in this process already, in all of its event loops; "
+                    "enter count_together once"
+                )
             per_client = endpoint.max_connections_per_client is not None
             channel = OwnName(f"{CHANNEL}{endpoint.__module__}.{endpoint.__qualname__}")
             presence = Presence(broker, channel, limit, interval, per_client=per_client)
@@ -122,14 +128,17 @@ class Presence:
     @asynccontextmanager
     async def shared(self) -> AsyncIterator[None]:
         """Count together with the others for the block."""
-        async with following(self._broker, self._channel, self._hear, self._speak):
-            self._limit.elsewhere, self._limit.on_change = self, self._note_change
-            try:
-                yield
-            finally:
-                self._limit.elsewhere = self._limit.on_change = None
-                with anyio.move_on_after(1.0, shield=True):
-                    await self._tell(0, {})
+        # At once, so that nobody else comes in between.
+        self._limit.elsewhere, self._limit.on_change = self, self._note_change
+        try:
+            async with following(self._broker, self._channel, self._hear, self._speak):
+                try:
+                    yield
+                finally:
+                    with anyio.move_on_after(1.0, shield=True):
+                        await self._tell(0, {})
+        finally:
+            self._limit.elsewhere = self._limit.on_change = None
 
     def _alive(self) -> list[Word]:
         now = self._loop.time()

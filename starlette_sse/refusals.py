@@ -27,6 +27,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from starlette_sse.events import ServerSentEvent
+from starlette_sse.events.fields import LONGEST_RETRY
 
 __all__ = [
     "BROKER_AWAY",
@@ -90,6 +91,6 @@ def refuse(
     if request.headers.get("accept") != "text/event-stream":
         own["Retry-After"] = str(math.ceil(seconds))
         return PlainTextResponse(f"refused: {refusal.reason}", refusal.status, headers=own)
-    retry = round(seconds * 1000)
+    retry = min(round(seconds * 1000), LONGEST_RETRY)
     event = ServerSentEvent({"reason": refusal.reason}, event=REJECTED_EVENT, retry=retry)
     return Response(event.encode(), media_type="text/event-stream", headers=own)

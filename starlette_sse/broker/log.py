@@ -33,7 +33,7 @@ class Subscriber(Protocol):
         """Take note that continuity is broken; never blocks."""
 
     def reads_in(self, epoch: str) -> bool:
-        """Tell whether it has been told of this epoch already."""
+        """Tell whether it has been told of this epoch already, here or where its id is from."""
 
     def miss(self, seq: int) -> None:
         """Take note that events up to a number were not heard: it has read them elsewhere, or continuity is broken."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from starlette_sse.broker.entries import Entry, frame_of
 from starlette_sse.broker.positions import Position, ResetReason
-from starlette_sse.events import ServerSentEvent, as_event
+from starlette_sse.events import FRAME, Fragment, ServerSentEvent, as_event, ready
 from starlette_sse.exceptions import InvalidEventError
 
 __all__ = ["RESET_EVENT", "items_of", "reset", "snapshot_of"]
@@ -56,11 +56,15 @@ def told(frame: bytes, position: Position | None = None) -> Entry:
 
 def frame_without_id(item: Any) -> bytes:
     """Return the frame of an event in a snapshot; the client's id moves when it has all of it."""
-    if isinstance(item, bytes | bytearray | memoryview):
-        return bytes(item)
+    if isinstance(item, FRAME):
+        if isinstance(frame := ready(item), Fragment):
+            raise InvalidEventError("bytes in a snapshot must be whole frames, with an empty line at the end of each")
+        return frame
     event = as_event(item)
     if event.id is not None:
-        raise InvalidEventError(f"an event in a snapshot has the id {event.id!r}, but ids belong to the log")
+        raise InvalidEventError(
+            f"an event in a snapshot has the id {event.id!r}, but ids belong to the log; leave it out"
+        )
     return event.encode()
 
 

@@ -84,8 +84,10 @@ class Subscription(LiveReader, AsyncIterator[Entry]):
         self._snapshot_due = False
         # A reset or a snapshot that the reader does not have yet.
         self._owing = False
-        # When the last reset was, and the number and the epoch that it left the reader at.
-        self._reset_at, self._reset_to, self._told_epoch = 0.0, -1, ""
+        # When the last reset was, and the number that it left the reader at.
+        self._reset_at, self._reset_to = 0.0, -1
+        # The epoch of that, or of the id that the reader came with: what was lost before is known to it.
+        self._told_epoch = ""
         # What was not heard up to here is not missing: it began or was reset there, or has read it from the backend.
         self._had = -1
         # A page or a live event was had: what is missed from now on is the reader's own slowness.
@@ -197,7 +199,7 @@ class Subscription(LiveReader, AsyncIterator[Entry]):
             self.wake()
 
     def reads_in(self, epoch: str) -> bool:
-        """Tell whether a reset has told it of this epoch already."""
+        """Tell whether it has been told of this epoch already, here or where its id is from."""
         return self._aside and self._interrupted is None and self._told_epoch == epoch
 
     def fail(self, error: Exception) -> None:
@@ -222,7 +224,7 @@ class Subscription(LiveReader, AsyncIterator[Entry]):
         else:
             self._at = after
             self._epoch, self._seq = after
-            self._had = -1
+            self._told_epoch, self._had = after.epoch, -1
             self._resume(proven=False)
         self._log.tally.subscribed(self)
 

@@ -48,7 +48,8 @@ class ChannelEndpoint(SSEEndpoint):
         name = cls.__qualname__
         if cls.events is not SSEEndpoint.events:
             raise ConfigurationError(f"{name}.events would never be called; publish to the broker's channels instead")
-        check_event_limit(name, cls)
+        # A base that is not of channels may have one.
+        check_event_limit(f"{name}.max_event_bytes", vars(cls).get("max_event_bytes"))
         broker = getattr(cls, "broker", None)
         # A property finds it by request, such as that of the app.
         if broker is not None and not hasattr(broker, "__get__"):
@@ -58,7 +59,7 @@ class ChannelEndpoint(SSEEndpoint):
         if not callable(cls.snapshot):
             raise ConfigurationError(f"{name}.snapshot must be a function of the request, not {cls.snapshot!r}")
         check_choice(f"{name}.on_lag", cls.on_lag, get_args(OnLag))
-        check_line_end(name, cls.sep)
+        check_line_end(f"{name}.sep", cls.sep)
 
     async def _sse_no_channels(self, request: Request) -> Iterable[str]:
         return ()
@@ -87,14 +88,31 @@ class ChannelEndpoint(SSEEndpoint):
             raise ConfigurationError(f"{type(self).__qualname__}.broker is not set; give it a Broker")
         return self.broker
 
+    @classmethod
+    def _sse_check_preset(cls, where: str, name: str, value: Any) -> None:
+        super()._sse_check_preset(where, name, value)
+        if name == "broker":
+            if not isinstance(value, Broker):
+                raise ConfigurationError(f"{where}: broker must be a Broker, not {value!r}")
+        elif name == "on_lag":
+            check_choice(where, value, get_args(OnLag))
+        elif name == "sep":
+            check_line_end(where, value)
+        elif name == "max_event_bytes":
+            check_event_limit(where, value)
+        elif name == "channels" and (value or not isinstance(value, Collection)) and not isinstance(value, Iterator):
+            names_of(where, value)
+
     async def _sse_subscribe(self, request: Request) -> FrameSource:
         name = type(self).__qualname__
         broker = broker_of(name, self.find_broker(request))
-        check_line_end(name, self.sep)
-        check_event_limit(f"{name}()", self)
+        check_line_end(f"{name}.sep", self.sep)
+        check_event_limit(f"{name}().max_event_bytes", vars(self).get("max_event_bytes"))
         names: Any = self.channels
         if callable(names):
             names = await call_hook(self, self._sse_configuration.sync_hooks, "channels", request)
+        if names is not type(self).channels:
+            names = list(names) if isinstance(names, Iterator) else names
             if isinstance(names, Collection) and not names:
                 raise HTTPException(403, "no channel is open to this client")
             names = names_of(f"{name}.channels()", names)
@@ -118,25 +136,25 @@ class ChannelEndpoint(SSEEndpoint):
 def broker_of(endpoint: str, broker: Any) -> Broker:
     """Return what the channels are of, if it is a broker."""
     if broker is None:
-        raise ConfigurationError(f"{endpoint}.broker is not set; give it a Broker")
+        raise ConfigurationError(f"{endpoint} has no broker: set {endpoint}.broker, or return one from find_broker")
     if not isinstance(broker, Broker):
         raise ConfigurationError(f"{endpoint}.broker must be a Broker, or find_broker return one; not {broker!r}")
     return broker
 
 
-def check_line_end(endpoint: str, sep: str) -> None:
+def check_line_end(name: str, sep: Any) -> None:
     """Check that a stream would not mix two line ends."""
     if sep != "\r\n":
         raise ConfigurationError(
-            f"{endpoint}.sep must be CR LF, not {sep!r}: a broker encodes each event once, for all endpoints"
+            f"{name} must be CR LF, not {sep!r}: a broker encodes each event once, for all endpoints"
         )
 
 
-def check_event_limit(name: str, owner: object) -> None:
-    """Check that nobody relies on a limit that is not there; a base that is not of channels may have one."""
-    if vars(owner).get("max_event_bytes") is not None:
+def check_event_limit(name: str, most: Any) -> None:
+    """Check that nobody relies on a limit that is not there."""
+    if most is not None:
         raise ConfigurationError(
-            f"{name}.max_event_bytes would hold nothing back; the broker's max_bytes does, as events are published"
+            f"{name} would hold nothing back; the broker's max_bytes does, as events are published"
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -17,7 +17,7 @@ from starlette_sse.attributes import (
     check_seconds,
 )
 from starlette_sse.endpoints.hooks import check_hooks, sync_hooks_of
-from starlette_sse.endpoints.slips import check_names
+from starlette_sse.endpoints.slips import check_names, dependencies_of
 from starlette_sse.events import ServerSentEvent, frame_encoder
 from starlette_sse.events.fields import SEPARATORS
 from starlette_sse.exceptions import ConfigurationError, InvalidEventError
@@ -26,7 +26,7 @@ from starlette_sse.limits import ConnectRate, StreamLimit
 from starlette_sse.observers import check_observers
 from starlette_sse.streams import StreamSettings
 
-__all__ = ["Configuration", "check_own", "check_preset", "opening_of"]
+__all__ = ["Configuration", "check_given", "check_own", "check_preset", "opening_of"]
 
 VERBS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "QUERY")
 
@@ -77,6 +77,8 @@ class Configuration:
     limit: StreamLimit | None
     opening: bytes
     encode: Callable[[Any], bytes]
+    dependencies: frozenset[str]
+    """Attributes that a function must give, because the class leaves them to FastAPI."""
 
     @classmethod
     def of_class(cls, endpoint: type[Any], defaults: type[Any]) -> Configuration:
@@ -100,6 +102,7 @@ class Configuration:
             limit=limit_of(endpoint),
             opening=opening_of(endpoint),
             encode=encoder_of(endpoint),
+            dependencies=dependencies_of(endpoint, defaults),
         )
 
     def of_instance(self, endpoint: Any) -> Configuration:
@@ -149,6 +152,16 @@ def check_own(endpoint: Any, name: str) -> None:
     if name in PER_CLASS:
         raise ConfigurationError(f"{where} was set too late: it decides before there is a stream; set it on the class")
     CHECKS[name](where, getattr(endpoint, name))
+
+
+def check_given(endpoint: type[Any], given: Collection[str]) -> None:
+    """Check that an endpoint gets what it leaves to FastAPI, which would guard nothing if nobody asked for it."""
+    if missing := sorted(endpoint._sse_configuration.dependencies.difference(given)):  # noqa: SLF001
+        name, asked = endpoint.__qualname__, ", ".join(f"{each}={each}" for each in missing)
+        raise ConfigurationError(
+            f"{name}.{missing[0]} is annotated as a dependency, and nobody fills it in; ask for it in a function that "
+            f"returns EndpointResponse({name}, {asked})"
+        )
 
 
 def check_preset(where: str, name: str, value: Any) -> None:

@@ -19,10 +19,11 @@ from starlette.types import Message, Receive, Scope, Send
 
 from starlette_sse.bodies import leave_body
 from starlette_sse.draining import domain_of
-from starlette_sse.endpoints.configuration import Configuration
+from starlette_sse.endpoints.configuration import Configuration, check_given, check_preset
 from starlette_sse.endpoints.visits import Visit
 from starlette_sse.error_events import error_event
 from starlette_sse.events import ServerSentEvent
+from starlette_sse.events.fields import LONGEST_RETRY
 from starlette_sse.exceptions import ConfigurationError
 from starlette_sse.headers import Headers
 from starlette_sse.limits import one_client
@@ -159,8 +160,8 @@ class SSEEndpoint(HTTPEndpoint):
 
         Yield a :class:`ServerSentEvent`, a mapping of its fields, ``bytes`` as a ready frame, or anything else as the
         data. A sync generator runs in worker threads. ``finally`` blocks run however the stream ends. An exception
-        that is raised before the first ``await`` gives its real status; a later one ends the stream by
-        :meth:`on_error`.
+        that an async generator raises before its first ``await`` or ``yield``, or for what it yields first if that
+        cannot be sent, gives its real status; a later one ends the stream by :meth:`on_error`.
         """
         raise ConfigurationError(f"{type(self).__qualname__} must define events(self, request) as an async generator")
 
@@ -190,8 +191,8 @@ class SSEEndpoint(HTTPEndpoint):
     def client_key(self, request: Request) -> str:
         """Return who counts as one client, for the limits and for :func:`~starlette_sse.close`.
 
-        The default is the client's address, of IPv6 its network of 64 bits: one client has all of those. Called once,
-        before :meth:`authorize`.
+        The default is the client's address, of IPv6 its network of 64 bits: one client has all of those. Called once
+        for each request that asks for the stream or its headers, before :meth:`authorize`.
         """
         client = request.scope.get("client")
         return one_client(client[0]) if client else ""
@@ -221,8 +222,8 @@ class SSEEndpoint(HTTPEndpoint):
         """Return an event with a ``retry`` at random after the stream's own, so that a fleet of clients spreads out."""
         open_streams = len(domain_of(self.scope))
         spread = max(1000, 1000 * open_streams // RECONNECTS_PER_SECOND)
-        base = 1000 if self.retry is None else self.retry
-        return ServerSentEvent(comment=comment, retry=base + random.randrange(spread))  # noqa: S311
+        retry = (1000 if self.retry is None else self.retry) + random.randrange(spread)  # noqa: S311
+        return ServerSentEvent(comment=comment, retry=min(retry, LONGEST_RETRY))
 
     def close(self) -> None:
         """End this stream from the app's side, with reason ``closed``; call it in the stream's event loop.
@@ -239,6 +240,8 @@ class SSEEndpoint(HTTPEndpoint):
         """Answer the request by its method."""
         request, configuration = Request(self.scope, self.receive, self.send), self._sse_configuration
         if self._sse_response is None:
+            if configuration.dependencies:
+                check_given(type(self), ())
             opens = self.scope["method"] in configuration.methods
         else:
             # The function's route has chosen the method, and the function has read what it wanted.
@@ -259,6 +262,11 @@ class SSEEndpoint(HTTPEndpoint):
             self._sse_visit = None
             visit.release()
 
+    @classmethod
+    def _sse_check_preset(cls, where: str, name: str, value: Any) -> None:
+        """Check what a function gives to an instance, if it is one of the package's attributes."""
+        check_preset(where, name, value)
+
     def _sse_start(self, request: Request, headers: Headers) -> Message:
         """Return the response's start, with what a function's response was given besides."""
         response = self._sse_response
@@ -273,7 +281,9 @@ class SSEEndpoint(HTTPEndpoint):
     async def _sse_answer_without_stream(self, request: Request) -> None:
         method, configuration = self.scope["method"], self._sse_configuration
         if method == "HEAD":
-            await Visit(self, request, configuration).authorize()
+            visit = Visit(self, request, configuration)
+            visit.identify()
+            await visit.authorize()
             # What was given or set on the instance counts as for the stream.
             await self.send(self._sse_start(request, configuration.of_instance(self).headers))
             await self.send({"type": "http.response.body", "body": b""})

@@ -113,7 +113,11 @@ def check_hook(name: str, function: Any, hook: Hook) -> None:
         return
     if not hook.iterated and (isgeneratorfunction(function) or isasyncgenfunction(function)):
         raise ConfigurationError(f"{name} has a yield, so that calling it would not run it; return its result")
+    found = signature(function, follow_wrapped=False)
     try:
-        signature(function, follow_wrapped=False).bind("self", *hook.parameters)
+        found.bind("self", *hook.parameters)
     except TypeError as exc:
         raise ConfigurationError(f"{name} must take (self, {', '.join(hook.parameters)}): {exc}") from None
+    names = [*found.parameters][1:]
+    if any(known in names and names.index(known) != place for place, known in enumerate(hook.parameters)):
+        raise ConfigurationError(f"{name} must take (self, {', '.join(hook.parameters)}), in this order")

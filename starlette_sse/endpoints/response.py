@@ -10,13 +10,16 @@ from starlette.background import BackgroundTask
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from starlette_sse.attributes import check_status
-from starlette_sse.endpoints.configuration import check_preset
+from starlette_sse.attributes import annotations_of, check_status
+from starlette_sse.endpoints.configuration import check_given
 from starlette_sse.endpoints.endpoint import SSEEndpoint
 from starlette_sse.endpoints.hooks import HOOKS
 from starlette_sse.exceptions import ConfigurationError
 
 __all__ = ["EndpointResponse"]
+
+#: What the response takes for itself.
+OWN = ("status_code", "background")
 
 #: What an endpoint is made with.
 REQUEST = frozenset({"scope", "receive", "send"})
@@ -66,6 +69,13 @@ class EndpointResponse(Response):
         if not (isinstance(given, type) and issubclass(given, SSEEndpoint)):
             raise ConfigurationError(f"EndpointResponse takes a subclass of SSEEndpoint, not {given!r:.100}")
         check_status("status_code", status_code)
+        for name in OWN:
+            if knows(endpoint, name):
+                raise ConfigurationError(
+                    f"{endpoint.__qualname__}.{name} cannot be given, because EndpointResponse has its own {name}; name "
+                    "the attribute otherwise"
+                )
+        check_given(endpoint, attributes)
         for name, value in attributes.items():
             check_attribute(f"EndpointResponse({endpoint.__qualname__}, {name}=...)", endpoint, name, value)
         self.status_code = status_code
@@ -88,9 +98,7 @@ class EndpointResponse(Response):
 
 def check_attribute(where: str, endpoint: type[SSEEndpoint], name: str, value: Any) -> None:
     """Check that an attribute can be set on an instance, and means something there."""
-    # Not hasattr, as a class answers to what its metaclass has as well.
-    known = any(name in vars(kind) or name in inspect.get_annotations(kind) for kind in endpoint.__mro__)
-    if name.startswith("_") or not known:
+    if name.startswith("_") or not knows(endpoint, name):
         raise ConfigurationError(f"{where}: the class has no such attribute; annotate it, as in {name}: str")
     if name in HOOKS and (name != "channels" or callable(value)):
         raise ConfigurationError(f"{where}: {name} is a hook; override it in a subclass")
@@ -98,4 +106,10 @@ def check_attribute(where: str, endpoint: type[SSEEndpoint], name: str, value: A
     is_method = isinstance(held, FunctionType) and name not in HOOKS
     if name in REQUEST or is_method or (isinstance(held, property) and held.fset is None):
         raise ConfigurationError(f"{where}: the endpoint needs its own {name}; name the attribute otherwise")
-    check_preset(where, name, value)
+    endpoint._sse_check_preset(where, name, value)  # noqa: SLF001
+
+
+def knows(endpoint: type[SSEEndpoint], name: str) -> bool:
+    """Tell whether a class has or annotates an attribute."""
+    # Not hasattr, as a class answers to what its metaclass has as well.
+    return any(name in vars(kind) or name in annotations_of(kind) for kind in endpoint.__mro__)

@@ -5,15 +5,18 @@ Names with a slip of the pen, hooks that are hidden, and dependencies that FastA
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import sys
+from collections.abc import Collection, Iterator, Sequence
 from difflib import get_close_matches
+from functools import partialmethod
 from types import FunctionType
 from typing import Any
 
+from starlette_sse.attributes import annotations_of
 from starlette_sse.endpoints.hooks import HOOKS
 from starlette_sse.exceptions import ConfigurationError
 
-__all__ = ["check_names"]
+__all__ = ["check_names", "dependencies_of"]
 
 #: What an endpoint of channels has besides.
 ATTRIBUTES = ("channels", "on_lag")
@@ -59,15 +62,40 @@ def check_names(endpoint: type[Any], defaults: type[Any], attributes: Collection
 
 def check_dependencies(name: str, value: Any, *, is_hook: bool) -> None:
     """Check that nobody waits for what FastAPI gives to its functions alone: ``authorize`` would let everybody in."""
-    defaults: tuple[Any, ...] = ()
+    given: list[Any] = [value]
     if is_hook and isinstance(value, FunctionType):
-        defaults = (*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values())
-    for default in (value, *defaults):
-        if is_of_fastapi(default):
+        given += [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
+        given += [each for _, metadata in metadata_of(value) for each in metadata]
+    for each in given:
+        if is_of_fastapi(each):
             raise ConfigurationError(
-                f"{name}: FastAPI does not fill in {type(default).__name__}() here; ask for it in a function that "
+                f"{name}: FastAPI does not fill in {type(each).__name__}() here; ask for it in a function that "
                 "returns an EndpointResponse with it"
             )
+
+
+def dependencies_of(endpoint: type[Any], defaults: type[Any]) -> frozenset[str]:
+    """Return the attributes that are annotated as dependencies: a function has to give them, for nobody else will."""
+    return frozenset(
+        name
+        for kind in endpoint.__mro__
+        if kind not in defaults.__mro__
+        for name, metadata in metadata_of(kind)
+        if any(map(is_of_fastapi, metadata))
+    )
+
+
+def metadata_of(owner: Any) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """Yield what is ``Annotated`` in a class or a function, and with what; as far as the names in it are known yet."""
+    module = sys.modules.get(owner.__module__)
+    for name, annotation in annotations_of(owner).items():
+        if isinstance(annotation, str):
+            try:
+                # As typing.get_type_hints does, which gives up all of them for one that is for type checkers alone.
+                annotation = eval(annotation, {**vars(module)}, {**vars(owner)})  # noqa: PLW2901, S307
+            except Exception:  # noqa: BLE001, S112 - whatever its author may have written there
+                continue
+        yield name, getattr(annotation, "__metadata__", ())
 
 
 def is_of_fastapi(value: Any) -> bool:
@@ -91,7 +119,7 @@ def package_of(kind: type[Any]) -> str:
 
 def slip(name: str, value: Any, hooks: Sequence[str], attributes: Sequence[str]) -> str | None:
     """Return the hook or the attribute that a name was meant to be, by what it stands for."""
-    if isinstance(value, FunctionType):
+    if isinstance(value, (FunctionType, partialmethod)):
         like = get_close_matches(name, hooks, 1, HOOK_LIKENESS)
     elif hasattr(value, "__get__") or name in ITEMS:
         like = []

@@ -92,9 +92,7 @@ class Visit:
         domain = domain_of(request.scope)
         if domain.draining:
             return self._refusal(DRAINING)
-        self._client_key = endpoint.client_key(request)
-        if not isinstance(self._client_key, str):
-            raise ConfigurationError(f"{self._name}.client_key must return a str, not {self._client_key!r}")
+        self.identify()
         visitors.add(self)
         try:
             if limit is not None:
@@ -127,6 +125,12 @@ class Visit:
         # A server that shuts down by cancelling may drop all other requests when the first one has left (daphne does).
         if self._stream is None and domain.draining:
             await Steps(self.loop, self._report).take("the drain", domain.drained, math.inf)
+
+    def identify(self) -> None:
+        """Find out who counts as one client."""
+        self._client_key = self._endpoint.client_key(self._request)
+        if not isinstance(self._client_key, str):
+            raise ConfigurationError(f"{self._name}.client_key must return a str, not {self._client_key!r}")
 
     async def authorize(self) -> None:
         """Raise what the endpoint raises to refuse the client."""

@@ -14,14 +14,14 @@ from difflib import get_close_matches
 from typing import Any, Self
 
 from starlette_sse.events.fields import identifier, lines, milliseconds, one_line, separator
+from starlette_sse.events.fragments import FRAME, ready
 from starlette_sse.events.jsontext import dumps
 from starlette_sse.exceptions import InvalidEventError
 
-__all__ = ["FRAME", "JSONServerSentEvent", "ServerSentEvent", "as_event", "as_frame", "frame_encoder"]
+__all__ = ["JSONServerSentEvent", "ServerSentEvent", "as_event", "as_frame", "frame_encoder"]
 
 PARAMETERS = ("data", "event", "id", "retry", "comment", "sep")
 KNOWN = frozenset(PARAMETERS)
-FRAME = (bytes, bytearray, memoryview)
 MAPPING = (dict, Mapping)
 
 
@@ -262,7 +262,7 @@ def frame_encoder(
         elif type(item) is dict:
             event = from_mapping(item, event_class)
         elif isinstance(item, FRAME):
-            return bytes(item)
+            return ready(item)
         else:
             event = as_event(item, event_class)
         # A subclass that was written for sse-starlette may have an encode() without parameters.

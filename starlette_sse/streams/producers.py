@@ -11,6 +11,7 @@ from enum import Enum, auto
 from typing import Any
 
 from starlette_sse.eventloop import EventLoop, Shelter
+from starlette_sse.events import Fragment
 from starlette_sse.streams.writers import FrameWriter
 
 __all__ = ["Producer", "bare", "foreign_cancellation", "forget"]
@@ -20,6 +21,9 @@ LONGEST_TURN = 0.002
 
 #: The same as a number of events, for a clock that stands still; a mask.
 MOST_EVENTS = 0xFF
+
+#: Ends an event that was broken off so that no listener for it hears of it: the last name of an event counts.
+CUT = b"event: stream-cut\r\n\r\n"
 
 #: An event loop runs a new task in its next turn, or the one after; one that has not begun by then never will.
 BEGINNING_TURNS = 10
@@ -46,6 +50,7 @@ class Producer:
 
     __slots__ = (
         "_encode",
+        "_fragment",
         "_iterator",
         "_loop",
         "_on_moved",
@@ -53,6 +58,7 @@ class Producer:
         "_phase",
         "_shelter",
         "_stopping",
+        "_tail",
         "_turn",
         "_undeliverable",
         "_writer",
@@ -82,6 +88,8 @@ class Producer:
         self._stopping = False
         self._turn = -1.0
         self._undeliverable = False
+        # The last fragment, by the number of events that were sent with it, and its end.
+        self._fragment, self._tail = -1, b""
         #: How many events were sent.
         self.produced = 0
         #: What ended the iterator, and then its cleanup, other than being stopped.
@@ -127,6 +135,8 @@ class Producer:
                                 del thrown
                         self._phase = delivering
                         frame = encode(item)
+                        if type(frame) is Fragment:
+                            self._note_fragment(frame)
                         size = len(frame)
                         if self._undeliverable or writer.sending_since is not None:
                             if not await self._gets_turn():
@@ -208,6 +218,22 @@ class Producer:
     def cut(self) -> None:
         """Cancel whatever still runs, for good."""
         self._shelter.cut()
+
+    @property
+    def mid_event(self) -> bool:
+        """Whether what was sent last leaves an event open, so that nothing else may come behind it."""
+        return self._fragment == self.produced
+
+    @property
+    def cut_event(self) -> bytes:
+        """What ends an event that is open, under another name."""
+        if not self.mid_event:
+            return b""
+        return CUT if self._tail.endswith((b"\n", b"\r")) else b"\n" + CUT
+
+    def _note_fragment(self, fragment: Fragment) -> None:
+        self._tail = fragment.behind(self._tail if self.mid_event else b"")
+        self._fragment = self.produced + 1 if self._tail else -1
 
     def _is_the_iterators(self, error: BaseException) -> bool:
         """Tell whether a cancellation met a delivery that is of a timeout held open across the ``yield``."""

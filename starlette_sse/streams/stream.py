@@ -391,6 +391,8 @@ class Stream:
             self.end(CloseReason.LIFETIME)
         elif due is Due.AUTHORIZE:
             self._authorize_again()
+        elif self._mid_event:
+            self._deadlines.pinged()
         elif not self._ping_now():
             self._ping_due = True
             self._source.wake()
@@ -444,7 +446,7 @@ class Stream:
         if self._settings.ping_only_when_idle and self._writer.sending_since is not None:
             return
         await self._writer.take_turn()
-        if self._reason is not None:
+        if self._reason is not None or self._mid_event:
             self._writer.end_turn()
             return
         await self._writer.write(frame)
@@ -514,8 +516,20 @@ class Stream:
             self._cut = True
             self._writer.end_turn()
         else:
-            await self._writer.write(frame, more=False)
+            await self._writer.write(self._behind_fragment(frame), more=False)
             self._told = True
+
+    @property
+    def _mid_event(self) -> bool:
+        """Whether the app's bytes have left an event open, which anything else would become a part of."""
+        return self._producer is not None and self._producer.mid_event
+
+    def _behind_fragment(self, frame: bytes) -> bytes:
+        """Return the last frame as it can be sent: an error ends an event that is open, a farewell is left out."""
+        producer = self._producer
+        if producer is None or not producer.mid_event or not frame:
+            return frame
+        return b"" if self._error is None else producer.cut_event + frame
 
     async def _last_frame(self, reason: CloseReason) -> bytes | None:
         try:

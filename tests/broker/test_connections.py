@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.abc
 import pytest
 from redis.asyncio.connection import SSLConnection
 
 from starlette_sse.broker import Broker
+from starlette_sse.broker.redis.connections import Connections
 from starlette_sse.exceptions import BrokerUnavailableError, ConfigurationError
 from tests.broker.reading import publish_together, texts
 from tests.broker.redis_server import RedisServer, running
@@ -56,6 +58,45 @@ def ways(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Ways]:
         *("--unixsocket", "socket", "--appendonly", "yes", "--appendfsync", "always"),
     ) as server:
         yield Ways(server, tmp_path, port)
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_a_server_that_greets_nobody_keeps_no_connection(cancelled: bool) -> None:
+    """Whether its time is over, or the broker's: what was opened is closed."""
+    ended, greeted = anyio.Event(), anyio.Event()
+
+    async def be_silent(stream: anyio.abc.SocketStream) -> None:
+        async with stream:
+            async for _ in stream:
+                greeted.set()
+        ended.set()
+
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as server, anyio.create_task_group() as tasks:
+        tasks.start_soon(server.serve, be_silent)
+        port = server.extra(anyio.abc.SocketAttribute.local_port)
+        connections = Connections(f"redis://127.0.0.1:{port}/0", timeout=60 if cancelled else 0.3)
+        connections.open()
+        kept: list[BaseException] = []
+        with anyio.CancelScope() as scope:
+            if cancelled:
+                tasks.start_soon(cancel_behind, greeted, scope)
+            try:
+                await connections.listener()
+            except BaseException as exc:
+                # Nor does it wait for the collector, which finds it when nobody keeps the error.
+                kept.append(exc)
+                if cancelled:
+                    raise
+        assert isinstance(kept[0], BrokerUnavailableError) is not cancelled
+        with anyio.fail_after(10):
+            await ended.wait()
+        await connections.close()
+        tasks.cancel_scope.cancel()
+
+
+async def cancel_behind(event: anyio.Event, scope: anyio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()
 
 
 @pytest.mark.parametrize("way", ["tls", "socket"])

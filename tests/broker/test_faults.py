@@ -539,6 +539,25 @@ async def test_a_loss_is_told_once(own_redis: RedisServer, also: str, back_on: s
         assert broker.health().resets == 2
 
 
+async def test_who_knows_of_a_new_log_is_not_told_of_the_loss_again(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes from another process, where it was told, and this one is about to learn of it."""
+    monkeypatch.setattr(listener, "CHECK_INTERVAL", 1.0)
+    async with Broker(own_redis.url, observers=()) as here, Broker(own_redis.url, observers=()) as there:
+        async with here.subscribe("a") as live:
+            await here.publish("a", "before")
+            assert await texts(live, 1) == ["before"]
+            own_redis.command("FLUSHALL")
+            told_there = await there.publish("b", "x")
+            async with here.subscribe("a", told_there) as comer:
+                assert json.loads((await take(live, 1))[0].data)["reason"] == "lost"
+                await there.publish("a", "after")
+                assert await texts(comer, 1) == ["after"]
+                assert await texts(live, 1) == ["after"]
+                assert here.health().resets == 1
+
+
 async def test_what_is_behind_a_loss_is_read(own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who was told of a loss gets what was published behind it while nobody listened."""
     monkeypatch.setattr("starlette_sse.broker.redis.listener.FIRST_PAUSE", 1.0)

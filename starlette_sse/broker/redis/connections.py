@@ -128,8 +128,13 @@ class Connections:
         try:
             with anyio.fail_after(self._timeout):
                 await connection.connect()
-        except ERRORS as exc:
-            raise self._unavailable(exc) from exc
+        except BaseException as exc:
+            # Redis-py leaves one open whose greeting was cut short.
+            with anyio.CancelScope(shield=True):
+                await connection.disconnect(nowait=True)
+            if isinstance(exc, ERRORS):
+                raise self._unavailable(exc) from exc
+            raise
         return connection
 
     async def command(self, *args: Any, spare: bool = False) -> Any:
@@ -150,29 +155,31 @@ class Connections:
             with anyio.fail_after(self._timeout):
                 async with nullcontext() if spare else self._limiter:
                     pool = self._opened()
-                    connection = await pool.get_connection()
                     try:
-                        replies = []
-                        for args in batch:
-                            sent = True
-                            await connection.send_command(*args)
-                            replies.append(await connection.read_response())
-                    except ReadOnlyError:
-                        await self._renew(pool)
-                        raise
-                    else:
-                        return replies
+                        connection = await pool.get_connection()
+                        try:
+                            replies = []
+                            for args in batch:
+                                sent = True
+                                await connection.send_command(*args)
+                                replies.append(await connection.read_response())
+                        except ReadOnlyError:
+                            self._renew(pool)
+                            raise
+                        else:
+                            return replies
+                        finally:
+                            with anyio.CancelScope(shield=True):
+                                await pool.release(connection)
                     finally:
-                        with anyio.CancelScope(shield=True):
-                            await pool.release(connection)
-                            if pool is not self._pool:
-                                await connection.disconnect(nowait=True)
+                        if pool is not self._pool:
+                            await self._let_go(pool)
         except NoScriptError:
             raise
         except ERRORS as exc:
             raise self._unavailable(exc, in_doubt=sent) from exc
 
-    async def _renew(self, pool: Any) -> None:
+    def _renew(self, pool: Any) -> None:
         """Leave a server that is a replica now: the address may lead to the new master already.
 
         Not for each command that it refuses, which would be a connection each as long as the address leads there.
@@ -180,9 +187,12 @@ class Connections:
         now = anyio.current_time()
         if pool is self._pool and now >= self._renewable_at:
             self._pool, self._renewable_at = ConnectionPool(**self._ready), now + RENEWAL_PAUSE
-            # Those in use follow as they are released. What was refused is told as that, however they end.
-            with suppress(*ERRORS):
-                await pool.disconnect(inuse_connections=False)
+
+    async def _let_go(self, pool: Any) -> None:
+        """Close the connections of a pool that was left, but those in use: they follow as they are released."""
+        # However they end, what the command came to is told.
+        with anyio.CancelScope(shield=True), suppress(*ERRORS):
+            await pool.disconnect(inuse_connections=False)
 
     def _opened(self) -> Any:
         if self._pool is None:
