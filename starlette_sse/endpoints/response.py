@@ -72,8 +72,8 @@ class EndpointResponse(Response):
         for name in OWN:
             if knows(endpoint, name):
                 raise ConfigurationError(
-                    f"{endpoint.__qualname__}.{name} cannot be given, because EndpointResponse has its own {name}; name "
-                    "the attribute otherwise"
+                    f"{endpoint.__qualname__}.{name} cannot be given, because EndpointResponse has its own; name the "
+                    "attribute otherwise"
                 )
         check_given(endpoint, attributes)
         for name, value in attributes.items():

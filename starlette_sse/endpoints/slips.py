@@ -76,13 +76,13 @@ def check_dependencies(name: str, value: Any, *, is_hook: bool) -> None:
 
 def dependencies_of(endpoint: type[Any], defaults: type[Any]) -> frozenset[str]:
     """Return the attributes that are annotated as dependencies: a function has to give them, for nobody else will."""
-    return frozenset(
-        name
-        for kind in endpoint.__mro__
-        if kind not in defaults.__mro__
-        for name, metadata in metadata_of(kind)
-        if any(map(is_of_fastapi, metadata))
-    )
+    annotated: dict[str, bool] = {}
+    for kind in endpoint.__mro__:
+        if kind not in defaults.__mro__:
+            for name, metadata in metadata_of(kind):
+                # A subclass may say otherwise.
+                annotated.setdefault(name, any(map(is_of_fastapi, metadata)))
+    return frozenset(name for name, is_dependency in annotated.items() if is_dependency)
 
 
 def metadata_of(owner: Any) -> Iterator[tuple[str, tuple[Any, ...]]]:
@@ -93,8 +93,8 @@ def metadata_of(owner: Any) -> Iterator[tuple[str, tuple[Any, ...]]]:
             try:
                 # As typing.get_type_hints does, which gives up all of them for one that is for type checkers alone.
                 annotation = eval(annotation, {**vars(module)}, {**vars(owner)})  # noqa: PLW2901, S307
-            except Exception:  # noqa: BLE001, S112 - whatever its author may have written there
-                continue
+            except Exception:  # noqa: BLE001 - whatever its author may have written there
+                annotation = None  # noqa: PLW2901
         yield name, getattr(annotation, "__metadata__", ())
 
 

@@ -312,6 +312,8 @@ def test_a_hook_that_cannot_be_called_is_refused() -> None:
         type("Wrong", (SSEEndpoint,), {"on_disconnect": lambda self, request: None})
     with pytest.raises(ConfigurationError, match=r"Wrong\.events must take \(self, request\)"):
         type("Wrong", (SSEEndpoint,), {"events": lambda self: None})
+    with pytest.raises(ConfigurationError, match=r"Wrong\.on_error must take \(self, request, error\), in this order"):
+        type("Wrong", (SSEEndpoint,), {"on_error": lambda self, error, request: None})
     type("Right", (SSEEndpoint,), {"on_disconnect": lambda *args, **kwargs: None, "events": lambda self, _, x=1: None})
 
 

@@ -88,11 +88,17 @@ async def test_each_response_has_its_headers_once() -> None:
 
 
 async def test_head_gets_the_headers_alone() -> None:
-    """No hook but ``authorize`` runs, and the response ends."""
+    """No hook but ``client_key`` and ``authorize`` runs, and the response ends."""
 
     class Guarded(Noting):
+        user = ""
+
+        def client_key(self, request: Request) -> str:
+            self.user = "nobody" if request.query_params.get("no") else "ann"
+            return self.user
+
         async def authorize(self, request: Request) -> None:
-            if request.query_params.get("no"):
+            if self.user != "ann":
                 raise HTTPException(401)
 
     async with serve(Guarded) as client:

@@ -435,6 +435,52 @@ async def test_a_task_may_be_given_for_after_the_stream() -> None:
     assert Own.notes == ["connected", "cleaned up", CloseReason.CLIENT_GONE, "task"]
 
 
+@pytest.mark.parametrize("name", ["status_code", "background"])
+def test_a_name_of_the_responses_own_is_no_attribute(name: str) -> None:
+    """It would be taken for that, and the endpoint would have none."""
+    own = type("Own", (Noting,), {"__annotations__": {name: str}})
+    with pytest.raises(ConfigurationError, match=rf"Own\.{name} cannot be given"):
+        EndpointResponse(own)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "told"),
+    [
+        ({"broker": "memory://"}, "broker must be a Broker"),
+        ({"broker": None}, "broker must be a Broker"),
+        ({"on_lag": "wait"}, "must be one of 'disconnect'"),
+        ({"sep": "\n"}, "must be CR LF"),
+        ({"max_event_bytes": 5}, "would hold nothing back"),
+        ({"channels": 5}, "channels must be one or more names"),
+        ({"channels": ["a", ""]}, "channel must be text"),
+    ],
+)
+def test_an_attribute_of_channels_that_cannot_work_is_told_at_once(attributes: dict[str, Any], told: str) -> None:
+    """As one of any endpoint."""
+
+    class News(ChannelEndpoint):
+        broker = Broker(observers=())
+
+    with pytest.raises(ConfigurationError, match=told):
+        EndpointResponse(News, **attributes)
+    EndpointResponse(News, broker=News.broker, on_lag="latest", sep="\r\n", max_event_bytes=None)
+
+
+@pytest.mark.parametrize("channels", [[], (), iter(()), set()], ids=repr)
+async def test_who_may_read_no_channel_gets_403(channels: Any) -> None:
+    """However that is said."""
+
+    class News(ChannelEndpoint):
+        broker = Broker(observers=())
+        observers = ()
+
+    async def read(request: Request) -> Response:
+        return EndpointResponse(News, channels=channels)
+
+    async with News.broker, SSETestClient(app_of(read)) as client:
+        assert (await client.request("GET", "/")).status_code == 403
+
+
 def test_a_hook_of_channels_is_no_attribute() -> None:
     """Their names are."""
 

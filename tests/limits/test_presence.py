@@ -341,6 +341,20 @@ async def test_a_word_that_is_not_understood_counts_nothing(word: str, caplog: p
     assert len([record for record in caplog.records if "is not understood" in record.getMessage()]) == 1
 
 
+async def test_a_process_counts_a_class_together_once() -> None:
+    """Its limit counts all of the process's streams already, which would take their places twice."""
+    endpoint = process(total=2)
+    async with Broker(observers=()) as broker:
+        async with count_together(broker, endpoint):
+            with pytest.raises(ConfigurationError, match=r"News is counted together in this process already"):
+                async with count_together(broker, endpoint):
+                    pass
+            async with crowd() as here:
+                assert [await here.come(endpoint) for _ in range(3)] == [200, 200, 503]
+        async with count_together(broker, endpoint), crowd() as here:
+            assert await here.come(endpoint) == 200
+
+
 async def test_what_cannot_be_counted_together_is_refused() -> None:
     """A class without a limit, what is no class of an endpoint or no broker, or an interval that is none."""
     broker = Broker(observers=())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from starlette.requests import Request
 from starlette_sse import SSEEndpoint, lifespan
 from starlette_sse.decoding import EventDecoder
 from starlette_sse.observers import Observer
-from starlette_sse.refusals import FULL, refuse
+from starlette_sse.refusals import FULL, TOO_FAST, refuse
 from tests.visits import Visit
 
 pytestmark = pytest.mark.anyio
@@ -107,11 +108,8 @@ async def test_refused_clients_come_back_spread_out() -> None:
         decoder = EventDecoder()
         decoder.feed(visit.body)
         decoders.append(decoder.retry or 0)
-    in_each_second = [
-        sum(second * 1000 <= retry < (second + 1) * 1000 for retry in decoders) for second in range(5, 15)
-    ]
-    assert sum(in_each_second) >= 999
-    assert max(in_each_second) < 200
+    assert all(5000 <= retry <= 15000 for retry in decoders)
+    assert max(Counter(retry // 1000 for retry in decoders).values()) < 200
     times = {visit.headers["retry-after"] for visit in await refused(Full, 100)}
     assert len(times) > 5
 
@@ -139,6 +137,13 @@ def test_a_refusal_says_nothing_that_is_said_of_the_streams(accept: str) -> None
     media_type = "text/plain" if plain else "text/event-stream"
     assert response.headers["content-type"] == f"{media_type}; charset=utf-8"
     assert response.headers["x-own"] == "yes"
+
+
+def test_no_wait_is_longer_than_a_browser_takes() -> None:
+    """One stream a month is a rate as well; who comes back earlier is refused again."""
+    request = Request({"type": "http", "headers": [(b"accept", b"text/event-stream")]})
+    response = refuse(request, TOO_FAST, wait=30 * 86400.0)
+    assert b"retry: 2147483647\r\n" in bytes(response.body)
 
 
 @pytest.mark.parametrize(("chosen", "told"), [(5.0, "12"), (5.1, "13"), (5.9, "13")])

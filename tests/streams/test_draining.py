@@ -79,6 +79,20 @@ async def noted(what: str) -> None:
 
 
 @pytest.mark.anyio
+async def test_a_farewell_bids_nobody_wait_for_longer_than_a_browser_takes() -> None:
+    """Though the stream's own time is as long as that."""
+
+    class Patient(Noting):
+        retry = 2**31 - 1
+
+    async with serve(Patient) as client, client.stream("/") as stream:
+        await stream.expect("first")
+        starlette_sse.drain()
+        await stream.closed()
+        assert stream.comments[-1].text == "draining"
+        assert stream.retry == 2**31 - 1
+
+
 async def test_the_farewell_is_the_last_event() -> None:
     """``on_drain`` may send any event."""
 
