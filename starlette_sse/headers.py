@@ -49,8 +49,11 @@ def is_http_1(scope: Mapping[str, Any]) -> bool:
 
 
 def keeps_alive(scope: Mapping[str, Any]) -> bool:
-    """Tell whether to say that the connection stays open; it does not if its client asks for the end, as nginx does."""
-    return is_http_1(scope) and not any(
+    """Tell whether to say that the connection stays open.
+
+    It does not if its client asks for the end, as nginx does, nor with HTTP/1.0, whose bodies end with it.
+    """
+    return str(scope.get("http_version", "1.1")) == "1.1" and not any(
         name == b"connection" and b"close" in value.lower() for name, value in scope["headers"]
     )
 

@@ -40,7 +40,7 @@ class CloseReason(StrEnum):
     CLIENT_GONE = "client_gone"
     """The client disconnected, or sending to it failed."""
     SEND_TIMEOUT = "send_timeout"
-    """The client read nothing for ``send_timeout`` seconds."""
+    """One send took longer than ``send_timeout``: the client read nothing, or too slowly for what was sent at once."""
     DRAINING = "draining"
     """The server shuts down."""
     LIFETIME = "lifetime"

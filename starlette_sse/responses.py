@@ -55,8 +55,8 @@ class EventSourceResponse(Response):
     :raises TypeError: a time is not a number, or a callable cannot be called.
 
     Awaiting the response raises what ended the stream, bare: what ``content``, ``data_sender_callable`` or
-    ``ping_message_factory`` raised, or :exc:`SendTimeoutError`. If ``content`` raises before it waits for anything,
-    nothing was sent yet, and the app's exception handlers answer.
+    ``ping_message_factory`` raised, or :exc:`SendTimeoutError`. If ``content`` is async and raises before it waits for
+    anything, nothing was sent yet, and the app's exception handlers answer.
     """
 
     DEFAULT_PING_INTERVAL = 15
@@ -215,7 +215,7 @@ class EventSourceResponse(Response):
         return as_async_iterator(self.body_iterator, "body_iterator")
 
     def _send_timed_out(self) -> SendTimeoutError:
-        return SendTimeoutError(f"the client read nothing for send_timeout = {self.send_timeout} s")
+        return SendTimeoutError(f"the client did not take what was sent within send_timeout = {self.send_timeout} s")
 
     def _settings(self) -> StreamSettings:
         return StreamSettings(

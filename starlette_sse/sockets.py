@@ -48,8 +48,8 @@ def listening_socket(
     :param host: an address or name; an IPv6 address for IPv6.
     :param port: 0 for any that is free.
     :param keepalive: seconds without traffic after which the peer is asked whether it is there, at least 1; from then
-        on it is asked three times as often. A peer that is gone is noticed after twice the time or, if later, after
-        ``user_timeout``. None: never.
+        on it is asked three times as often, but no more than each second. A peer that is gone is noticed after twice
+        the time, and a second or two if that is short; or, if later, after ``user_timeout``. None: never.
     :param user_timeout: seconds, at least 0.001, that sent bytes may stay unacknowledged, or the window of a peer that
         reads nothing closed. None: as the system says, on Linux about 15 minutes; and then ``keepalive`` alone decides
         for idle connections. Linux only.

@@ -53,7 +53,8 @@ class BrokerHealth:
     outage: float
     """For how many seconds it has been away; 0 while it is there."""
     position: str
-    """The id of the log's end, as far as it is known here; empty before the first use."""
+    """The id of the log's end, as far as it was heard here, or found out by a look every ten seconds; empty before the
+    first use."""
     channels: int
     """How many channels are held in this process: they have readers, or events."""
     subscriptions: int
@@ -79,7 +80,7 @@ class Broker:
         :class:`~starlette_sse.broker.base.Backend` of your own.
     :param history: events kept per channel.
     :param max_age: seconds that an event is kept.
-    :param max_bytes: bytes of frames kept per channel; no event may be larger.
+    :param max_bytes: bytes of frames kept per channel; no event may be larger, with 64 bytes for the line of its id.
     :param prefix: what the names of this log's keys begin with, for backends that share a server; with a URL only.
     :param timeout: the longest that an operation waits for the backend, in seconds; with a URL only.
     :param observers: what is told of publications, subscriptions, lags, resets and outages.
@@ -150,7 +151,8 @@ class Broker:
     async def close(self) -> None:
         """End every subscription with :exc:`~starlette_sse.BrokerClosedError` and give back what the backend holds.
 
-        The end of ``async with`` does it too. A broker that was closed can be entered again, with a new log.
+        The end of ``async with`` does it too. A broker that was closed can be entered again; one in memory has a new
+        log then.
         """
         self._end()
         await self._close_backend()

@@ -146,7 +146,9 @@ class Subscription(LiveReader, AsyncIterator[Entry]):
         """The id up to which everything was read: a client that is told it can resume behind it."""
         if self._aside or any(cursor.index < cursor.channel.end for cursor in self._cursors):
             return str(self._at if self._aside else self._live_position)
-        return str(Position(self._log.epoch, max(self._seq, self._log.seen)))
+        # What was said is not taken back when the next event is on its way.
+        self._epoch, self._seq = self._log.epoch, max(self._seq, self._log.seen)
+        return str(self._live_position)
 
     def kept_of(self, position: Position) -> int:
         """Return up to which number the log has kept what came before a position in an earlier one."""

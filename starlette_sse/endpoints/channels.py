@@ -75,7 +75,8 @@ class ChannelEndpoint(SSEEndpoint):
         """Return the events that a client starts with; override it as an ``async`` function or an async generator.
 
         Asked for a client that comes without an id, and after a reset. The position in the log was taken before, so
-        nothing is missed between the snapshot and what follows.
+        nothing is missed between the snapshot and what follows. The events have no ids, which belong to the log, and
+        bytes among them are whole frames.
         """
         return ()
 

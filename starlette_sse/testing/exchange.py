@@ -12,7 +12,7 @@ from anyio.lowlevel import checkpoint
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Scope
 
-from starlette_sse.eventloop import EventLoop, current_event_loop
+from starlette_sse.eventloop import EventLoop, current_event_loop, running_event_loop
 from starlette_sse.testing.domain import WatchedDomain
 from starlette_sse.testing.exceptions import ASGIProtocolError
 from starlette_sse.testing.request import RequestBody
@@ -23,6 +23,13 @@ __all__ = ["Exchange", "Head", "check_loop"]
 #: So many chunks sent after the client has gone, and the app is cancelled: on a virtual clock, an app that sends
 #: without a pause would never let the grace pass.
 MAX_IGNORED = 1000
+
+#: What asyncio says on trio, and what to do about it.
+NO_ASYNCIO = "no running event loop"
+NEEDS_ASYNCIO = (
+    "The app uses asyncio, and this test runs on trio. With virtual_clock, set sse_virtual_clock = asyncio in pytest's "
+    "configuration; else let a fixture anyio_backend return 'asyncio'."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +92,8 @@ class Exchange:
             with self._cancel_scope:
                 await self._app(self._scope, self._receive, self._send)
         except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to the test that asked
+            if str(error) == NO_ASYNCIO and running_event_loop() == "trio":
+                error.add_note(NEEDS_ASYNCIO)
             self.error = error
         finally:
             self.error = self.error or self._violation

@@ -185,11 +185,12 @@ class StreamReader:
         return NoEventError(f"{self._name} brought no {what} within {told(seconds)}; it brought {self._received}")
 
     def _over(self, what: str) -> StreamTestError:
-        brought = f"it brought {self._received}"
+        brought, reason = f"it brought {self._received}", self._opened.domain.close_reason
+        why = "" if reason is None else f" (the app closed it: {reason})"
         match self.ending:
             case Ending.CUT:
-                error = StreamCutError(f"{self._name} broke off before {what} came; {brought}")
+                error = StreamCutError(f"{self._name} broke off before {what} came{why}; {brought}")
                 error.__cause__ = self._opened.error
                 return error
             case ending:
-                return StreamEndedError(f"{self._name} was {ending} before {what} came; {brought}")
+                return StreamEndedError(f"{self._name} was {ending} before {what} came{why}; {brought}")

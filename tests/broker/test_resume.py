@@ -9,10 +9,12 @@ import anyio
 import pytest
 
 from starlette_sse import ServerSentEvent
+from starlette_sse.broker import Position
 from starlette_sse.decoding import EventDecoder, MessageEvent
 from starlette_sse.exceptions import BrokerClosedError, InvalidEventError
 from tests.broker.conftest import Diary, MakeBroker
 from tests.broker.reading import take, texts
+from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -118,6 +120,25 @@ async def test_iterating_gives_the_reset_too(make_broker: MakeBroker) -> None:
         assert reset_of(reset.event)["reason"] == "malformed"
         assert event.event is not None
         assert (event.channel, event.event.data) == ("a", "x")
+
+
+async def test_a_position_is_not_taken_back(make_broker: MakeBroker) -> None:
+    """It is ahead of the reader's last event where nothing of its channels is in between, also when more is due."""
+    async with make_broker() as broker:
+        await broker.publish("a", "first")
+        newest = await broker.publish("b", "of others")
+        async with broker.subscribe("c"), broker.subscribe("a", newest) as subscription:
+            said = await broker.publish("c", "of others")
+            await until(lambda: number_of(subscription.position) == number_of(said))
+            await broker.publish("a", "due")
+            assert number_of(subscription.position) >= number_of(said)
+            assert await texts(subscription, 1) == ["due"]
+
+
+def number_of(event_id: str) -> int:
+    position = Position.parse(event_id)
+    assert position is not None
+    return position.seq
 
 
 async def test_a_snapshot_comes_before_what_follows_its_position(make_broker: MakeBroker) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
+from starlette_sse import SSEEndpoint
 from starlette_sse.testing import (
     Ending,
     EventStream,
@@ -83,6 +85,39 @@ async def test_an_exception_after_the_start_cuts_the_stream_and_is_raised_when_i
                     await stream.next_event()
                 assert isinstance(cut.value.__cause__, AppError)
                 assert await stream.closed() is Ending.CUT
+
+
+async def test_a_stream_that_was_let_go_says_why() -> None:
+    """A stream that nobody read has stalled, which the test may not have thought of."""
+
+    class Silent(SSEEndpoint):
+        send_timeout = 0.1
+        ping_interval = 0.1
+
+        async def events(self, request: Request) -> AsyncIterator[str]:
+            await anyio.sleep_forever()
+            yield ""
+
+    async with SSETestClient(Starlette(routes=[Route("/", Silent)])) as client, client.stream("/") as stream:
+        with anyio.fail_after(10):
+            while stream.close_reason is None:
+                await anyio.sleep(0.05)
+        with pytest.raises(StreamCutError, match=r"before event came \(the app closed it: send_timeout\)"):
+            await stream.next_event()
+
+
+async def test_an_app_that_needs_asyncio_is_told_what_to_do(anyio_backend_name: str) -> None:
+    """On trio, which the test may have got without having asked for it."""
+
+    async def wait(connection: Connection) -> None:
+        asyncio.get_running_loop()
+        raise AppError("it ran")
+
+    async with SSETestClient(app(wait)) as client:
+        with pytest.raises((AppError, RuntimeError)) as caught:
+            await client.request("GET", "/")
+    notes = "".join(getattr(caught.value, "__notes__", ()))
+    assert ("sse_virtual_clock = asyncio" in notes) is (anyio_backend_name == "trio")
 
 
 async def test_a_reader_that_meets_the_cut_raises_the_apps_exception() -> None:
