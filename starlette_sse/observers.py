@@ -85,7 +85,7 @@ class StreamFacts(Protocol):
 
     @property
     def events(self) -> int:
-        """How many events were sent."""
+        """How many events were handed to the server, those on which sending failed included."""
 
     @property
     def bytes_sent(self) -> int:
@@ -102,7 +102,7 @@ class Observer:
         """Called when the response has started."""
 
     def sent(self, stream: StreamFacts, size: int) -> None:
-        """Called after each send of events, with its size in bytes; costs time on the hot path if overridden."""
+        """Called after each send of events, even a failed one, with its size in bytes; costs time where it is used."""
 
     def pinged(self, stream: StreamFacts) -> None:
         """Called after each ping."""

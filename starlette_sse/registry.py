@@ -67,7 +67,7 @@ class OpenStream:
     since: datetime
     """When it began, in UTC."""
     events: int
-    """How many events were sent."""
+    """How many events were handed to the server, those on which sending failed included."""
     bytes_sent: int
     """How many bytes of body were sent."""
     lag: float
