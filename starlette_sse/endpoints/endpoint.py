@@ -229,7 +229,8 @@ class SSEEndpoint(HTTPEndpoint):
         """End this stream from the app's side, with reason ``closed``; call it in the stream's event loop.
 
         The client sees a clean end and, if it is an ``EventSource``, comes back. Called before the stream is open, it
-        ends as soon as it is, when :meth:`events` may have begun; to refuse it raise :exc:`~starlette.exceptions.HTTPException`.
+        ends as soon as it is, when :meth:`events` may have begun; to refuse it raise
+        :exc:`~starlette.exceptions.HTTPException`.
         """
         if self._sse_visit is not None:
             self._sse_visit.end(CloseReason.CLOSED)
