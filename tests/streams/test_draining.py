@@ -93,6 +93,7 @@ async def test_a_farewell_bids_nobody_wait_for_longer_than_a_browser_takes() -> 
         assert stream.retry == 2**31 - 1
 
 
+@pytest.mark.anyio
 async def test_the_farewell_is_the_last_event() -> None:
     """``on_drain`` may send any event."""
 
