@@ -47,9 +47,10 @@ async def test_the_response_has_the_headers_that_browsers_and_proxies_need() -> 
         assert (await stream.next_comment()).text == "open"
 
 
-async def test_hop_by_hop_headers_are_for_http_1_only() -> None:
-    """HTTP/2 forbids ``Connection``."""
-    async with serve(Plain) as client, client.stream("/", scope={"http_version": "2"}) as stream:
+@pytest.mark.parametrize("version", ["1.0", "2", "3"])
+async def test_hop_by_hop_headers_are_for_http_1_1_only(version: str) -> None:
+    """HTTP/2 forbids ``Connection``, and in HTTP/1.0 the stream ends with the connection, as servers say."""
+    async with serve(Plain) as client, client.stream("/", scope={"http_version": version}) as stream:
         assert "connection" not in stream.response.headers
 
 

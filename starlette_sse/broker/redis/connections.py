@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, nullcontext, suppress
 from typing import Any
 
 import anyio
@@ -153,31 +153,38 @@ class Connections:
         sent = False
         try:
             with anyio.fail_after(self._timeout):
-                async with nullcontext() if spare else self._limiter:
-                    pool = self._opened()
-                    try:
-                        connection = await pool.get_connection()
-                        try:
-                            replies = []
-                            for args in batch:
-                                sent = True
-                                await connection.send_command(*args)
-                                replies.append(await connection.read_response())
-                        except ReadOnlyError:
-                            self._renew(pool)
-                            raise
-                        else:
-                            return replies
-                        finally:
-                            with anyio.CancelScope(shield=True):
-                                await pool.release(connection)
-                    finally:
-                        if pool is not self._pool:
-                            await self._let_go(pool)
+                async with nullcontext() if spare else self._limiter, self._connection() as connection:
+                    replies = []
+                    for args in batch:
+                        sent = True
+                        await connection.send_command(*args)
+                        replies.append(await connection.read_response())
+                    return replies
         except NoScriptError:
             raise
         except ERRORS as exc:
             raise self._unavailable(exc, in_doubt=sent) from exc
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Any]:
+        """Lend a connection; one that was left meanwhile is closed behind the block, however that ends."""
+        pool = self._opened()
+        try:
+            connection = await pool.get_connection()
+            try:
+                yield connection
+            except ReadOnlyError:
+                self._renew(pool)
+                raise
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await pool.release(connection)
+                    if pool is not self._pool:
+                        # Without waiting for it, as TLS may take long.
+                        await connection.disconnect(nowait=True)
+        finally:
+            if pool is not self._pool:
+                await self._let_go(pool)
 
     def _renew(self, pool: Any) -> None:
         """Leave a server that is a replica now: the address may lead to the new master already.
