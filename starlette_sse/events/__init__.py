@@ -12,12 +12,13 @@ from starlette_sse.events.event import (
     as_frame,
     frame_encoder,
 )
-from starlette_sse.events.fragments import FRAME, Fragment, ready
+from starlette_sse.events.fragments import FRAME, Fragment, OpenEvent, ready
 
 __all__ = [
     "FRAME",
     "Fragment",
     "JSONServerSentEvent",
+    "OpenEvent",
     "ServerSentEvent",
     "as_event",
     "as_frame",

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ["FRAME", "Fragment", "ready"]
+import re
+from dataclasses import dataclass
+from typing import Self
+
+__all__ = ["FRAME", "Fragment", "OpenEvent", "ready"]
 
 #: What is a frame already.
 FRAME = (bytes, bytearray, memoryview)
@@ -10,8 +14,15 @@ FRAME = (bytes, bytearray, memoryview)
 #: How an event ends: with an empty line, by any of the standard's line ends.
 ENDS = (b"\n\n", b"\n\r\n", b"\r\r")
 
-#: The longest part of it that may come apart from the rest.
-TAIL = 3
+#: The longest part of an end, or of a line's end and a field's name, that may come apart from the rest.
+TAIL = 6
+
+#: Fields that count for the client though nobody listens for the event: it would resume behind what it has not got, or
+#: come back after a part of the time.
+LASTING = re.compile(rb"[\r\n](?:id|retry)")
+
+#: The last name of an event counts: a listener for the one that was begun does not hear of it.
+CUT = b"event: stream-cut\r\n\r\n"
 
 
 class Fragment(bytes):
@@ -19,13 +30,36 @@ class Fragment(bytes):
 
     __slots__ = ()
 
-    def behind(self, before: bytes) -> bytes:
-        """Return what is left open behind another fragment, or the first; empty if it is over after all."""
-        tail = before[-TAIL:] + self[-TAIL:]
-        return b"" if tail.endswith(ENDS) else tail
-
 
 def ready(item: bytes | bytearray | memoryview) -> bytes:
     """Return what is sent for bytes, a :class:`Fragment` if an event is not over at their end."""
     frame = bytes(item)
     return frame if not frame or frame.endswith(ENDS) else Fragment(frame)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenEvent:
+    """What is known of an event that is not over, of which some fragments were sent."""
+
+    tail: bytes = b"\n"
+    """The end of what was sent."""
+    lasting: bool = False
+    """Whether it has a field that counts for the client however it ends."""
+
+    def then(self, fragment: bytes) -> Self | None:
+        """Return what is known behind one more fragment; None if the event is over, and no other begun."""
+        sent = self.tail + fragment
+        begin = max(sent.rfind(end) + len(end) if end in sent else 0 for end in ENDS)
+        if begin == len(sent):
+            return None
+        # The line end before it belongs to the first of its fields.
+        part = sent[max(0, begin - 1) :]
+        lasting = bool(LASTING.search(part)) or (self.lasting and not begin)
+        return type(self)(part[-TAIL:], lasting)
+
+    @property
+    def cut(self) -> bytes | None:
+        """What ends it as an event that nobody listens for; None if it must not be ended."""
+        if self.lasting:
+            return None
+        return CUT if self.tail.endswith((b"\n", b"\r")) else b"\n" + CUT

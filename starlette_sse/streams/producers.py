@@ -11,7 +11,7 @@ from enum import Enum, auto
 from typing import Any
 
 from starlette_sse.eventloop import EventLoop, Shelter
-from starlette_sse.events import Fragment
+from starlette_sse.events import Fragment, OpenEvent
 from starlette_sse.streams.writers import FrameWriter
 
 __all__ = ["Producer", "bare", "foreign_cancellation", "forget"]
@@ -21,9 +21,6 @@ LONGEST_TURN = 0.002
 
 #: The same as a number of events, for a clock that stands still; a mask.
 MOST_EVENTS = 0xFF
-
-#: Ends an event that was broken off so that no listener for it hears of it: the last name of an event counts.
-CUT = b"event: stream-cut\r\n\r\n"
 
 #: An event loop runs a new task in its next turn, or the one after; one that has not begun by then never will.
 BEGINNING_TURNS = 10
@@ -50,15 +47,15 @@ class Producer:
 
     __slots__ = (
         "_encode",
-        "_fragment",
+        "_fragments",
         "_iterator",
         "_loop",
         "_on_moved",
         "_on_sent",
+        "_open_event",
         "_phase",
         "_shelter",
         "_stopping",
-        "_tail",
         "_turn",
         "_undeliverable",
         "_writer",
@@ -88,8 +85,9 @@ class Producer:
         self._stopping = False
         self._turn = -1.0
         self._undeliverable = False
-        # The last fragment, by the number of events that were sent with it, and its end.
-        self._fragment, self._tail = -1, b""
+        # The event that the last fragment left open, and how many items were sent with that.
+        self._open_event: OpenEvent | None = None
+        self._fragments = 0
         #: How many events were sent.
         self.produced = 0
         #: What ended the iterator, and then its cleanup, other than being stopped.
@@ -220,20 +218,13 @@ class Producer:
         self._shelter.cut()
 
     @property
-    def mid_event(self) -> bool:
-        """Whether what was sent last leaves an event open, so that nothing else may come behind it."""
-        return self._fragment == self.produced
-
-    @property
-    def cut_event(self) -> bytes:
-        """What ends an event that is open, under another name."""
-        if not self.mid_event:
-            return b""
-        return CUT if self._tail.endswith((b"\n", b"\r")) else b"\n" + CUT
+    def open_event(self) -> OpenEvent | None:
+        """The event that what was sent last leaves open, so that nothing else may come behind it."""
+        return self._open_event if self._fragments == self.produced else None
 
     def _note_fragment(self, fragment: Fragment) -> None:
-        self._tail = fragment.behind(self._tail if self.mid_event else b"")
-        self._fragment = self.produced + 1 if self._tail else -1
+        self._open_event = (self.open_event or OpenEvent()).then(fragment)
+        self._fragments = self.produced + 1
 
     def _is_the_iterators(self, error: BaseException) -> bool:
         """Tell whether a cancellation met a delivery that is of a timeout held open across the ``yield``."""

@@ -21,6 +21,7 @@ from starlette_sse.draining import Domain
 from starlette_sse.eventloop import Alarm, Tasks, current_event_loop
 from starlette_sse.eventloop.notices import warn_once
 from starlette_sse.eventloop.sprints import Sprint
+from starlette_sse.events import OpenEvent
 from starlette_sse.exceptions import SlowReaderError
 from starlette_sse.observers import CloseReason, Observer, StreamIdentity, overriding, printable, tell
 from starlette_sse.streams.companions import Companions
@@ -391,7 +392,7 @@ class Stream:
             self.end(CloseReason.LIFETIME)
         elif due is Due.AUTHORIZE:
             self._authorize_again()
-        elif self._mid_event:
+        elif self._open_event is not None:
             self._deadlines.pinged()
         elif not self._ping_now():
             self._ping_due = True
@@ -446,7 +447,7 @@ class Stream:
         if self._settings.ping_only_when_idle and self._writer.sending_since is not None:
             return
         await self._writer.take_turn()
-        if self._reason is not None or self._mid_event:
+        if self._reason is not None or self._open_event is not None:
             self._writer.end_turn()
             return
         await self._writer.write(frame)
@@ -511,25 +512,27 @@ class Stream:
 
     async def _say_goodbye(self) -> None:
         await self._writer.take_turn()
-        frame = await self._last_frame(self._reason or CloseReason.FINISHED)
+        frame = self._behind_open_event(await self._last_frame(self._reason or CloseReason.FINISHED))
         if frame is None:
             self._cut = True
             self._writer.end_turn()
         else:
-            await self._writer.write(self._behind_fragment(frame), more=False)
+            await self._writer.write(frame, more=False)
             self._told = True
 
-    @property
-    def _mid_event(self) -> bool:
-        """Whether the app's bytes have left an event open, which anything else would become a part of."""
-        return self._producer is not None and self._producer.mid_event
-
-    def _behind_fragment(self, frame: bytes) -> bytes:
-        """Return the last frame as it can be sent: an error ends an event that is open, a farewell is left out."""
-        producer = self._producer
-        if producer is None or not producer.mid_event or not frame:
+    def _behind_open_event(self, frame: bytes | None) -> bytes | None:
+        """Return the last frame as it can be sent: an error cuts an event that is open, a farewell is left out."""
+        if not frame or self._open_event is None:
             return frame
-        return b"" if self._error is None else producer.cut_event + frame
+        if self._error is None:
+            return b""
+        cut = self._open_event.cut
+        return None if cut is None else cut + frame
+
+    @property
+    def _open_event(self) -> OpenEvent | None:
+        """The event that the app's bytes have left open, which anything else would become a part of."""
+        return None if self._producer is None else self._producer.open_event
 
     async def _last_frame(self, reason: CloseReason) -> bytes | None:
         try:

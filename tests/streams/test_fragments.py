@@ -11,7 +11,7 @@ from starlette.requests import Request
 
 import starlette_sse
 from starlette_sse import Broker, EventSourceResponse, InvalidEventError, ServerSentEvent
-from starlette_sse.testing import SSETestClient
+from starlette_sse.testing import Ending, SSETestClient
 from tests.streams.apps import Noting, app_of, serve
 
 pytestmark = pytest.mark.anyio
@@ -79,6 +79,35 @@ async def test_an_error_within_an_event_is_told_and_the_event_is_not(part: bytes
         events = [event async for event in stream]
     assert [event.event for event in events if event.event != "stream-cut"] == ["stream-error"]
     assert events[-1].json()["status"] == 500
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [b"id: 42\ndata: hel"],
+        [b"data: whole\n\nid: 42\r\nda"],
+        [b"data: whole\r\ri", b"d: 42\rdata: hel"],
+        [b"data: hel\nret", b"ry: 1"],
+        [b"data: whole\n\nretry: 1"],
+        [b"id"],
+    ],
+    ids=repr,
+)
+async def test_an_error_within_an_event_that_would_count_cuts_the_body(parts: list[bytes]) -> None:
+    """Else a client would resume behind an event that it has half of, or come back after a part of the time."""
+    async with serve(passing(parts, fails=True), raise_app_exceptions=False) as client, client.stream("/") as stream:
+        assert await stream.closed() is Ending.CUT
+    assert {event.event for event in stream.events} <= {"message"}
+    assert stream.last_event_id == ""
+    assert stream.retry is None
+
+
+async def test_what_counts_in_an_event_before_is_no_matter() -> None:
+    """It was whole."""
+    parts = [b"id: 41\nretry: 3000\nda", b"ta: whole\n\nda", b"ta: hel"]
+    async with serve(passing(parts, fails=True)) as client, client.stream("/") as stream:
+        assert [event.event async for event in stream] == ["message", "stream-cut", "stream-error"]
+    assert stream.last_event_id == "41"
 
 
 async def test_a_farewell_within_an_event_is_left_out() -> None:
