@@ -18,9 +18,6 @@ from starlette_sse.exceptions import ConfigurationError
 
 __all__ = ["EndpointResponse"]
 
-#: What the response takes for itself.
-OWN = ("status_code", "background")
-
 #: What an endpoint is made with.
 REQUEST = frozenset({"scope", "receive", "send"})
 
@@ -69,8 +66,10 @@ class EndpointResponse(Response):
         if not (isinstance(given, type) and issubclass(given, SSEEndpoint)):
             raise ConfigurationError(f"EndpointResponse takes a subclass of SSEEndpoint, not {given!r:.100}")
         check_status("status_code", status_code)
-        for name in OWN:
-            if knows(endpoint, name):
+        if background is not None and not callable(background):
+            raise ConfigurationError(f"background must be a BackgroundTask, or None; not {background!r:.100}")
+        for name, is_given in (("status_code", status_code != 200), ("background", background is not None)):
+            if is_given and knows(endpoint, name):
                 raise ConfigurationError(
                     f"{endpoint.__qualname__}.{name} cannot be given, because EndpointResponse has its own; name the "
                     "attribute otherwise"

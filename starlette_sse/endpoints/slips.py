@@ -65,7 +65,9 @@ def check_dependencies(name: str, value: Any, *, is_hook: bool) -> None:
     given: list[Any] = [value]
     if is_hook and isinstance(value, FunctionType):
         given += [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
-        given += [each for _, metadata in metadata_of(value) for each in metadata]
+        # A decorator's function may have the annotations of the one that it is around.
+        own = value.__code__.co_varnames[: value.__code__.co_argcount + value.__code__.co_kwonlyargcount]
+        given += [each for parameter, metadata in metadata_of(value) if parameter in own for each in metadata]
     for each in given:
         if is_of_fastapi(each):
             raise ConfigurationError(
@@ -80,8 +82,9 @@ def dependencies_of(endpoint: type[Any], defaults: type[Any]) -> frozenset[str]:
     for kind in endpoint.__mro__:
         if kind not in defaults.__mro__:
             for name, metadata in metadata_of(kind):
-                # A subclass may say otherwise.
                 annotated.setdefault(name, any(map(is_of_fastapi, metadata)))
+            # What a subclass brings by itself needs nobody else.
+            annotated = dict.fromkeys(vars(kind), False) | annotated
     return frozenset(name for name, is_dependency in annotated.items() if is_dependency)
 
 

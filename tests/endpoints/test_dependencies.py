@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import wraps
 from typing import TYPE_CHECKING, Annotated, Any
 
 import fastapi
@@ -87,10 +88,26 @@ async def test_a_function_gives_it() -> None:
         EndpointResponse(Guarded)
 
 
-def test_a_subclass_may_bring_it_itself() -> None:
-    """A property or another value in the class is no guard that was forgotten; another annotation says so."""
+@pytest.mark.parametrize(
+    "names",
+    [{"user": "me"}, {"user": property(lambda self: "me")}, {"user": "me", "__annotations__": {"user": str}}],
+    ids=["value", "property", "annotation"],
+)
+def test_a_subclass_may_bring_it_itself(names: dict[str, Any]) -> None:
+    """It has been thought of."""
+    EndpointResponse(type("Mine", (Guarded,), names))
 
-    class Mine(Guarded):
-        user: str = "me"
 
-    EndpointResponse(Mine)
+def test_a_hook_may_get_it_by_its_decorator() -> None:
+    """What is called takes the request alone, whatever it is annotated with."""
+
+    def injecting(function: Any) -> Any:
+        @wraps(function)
+        async def hook(self: Any, request: Request) -> None:
+            await function(self, request, user="me")
+
+        return hook
+
+    async def authorize(self: Any, request: Request, user: CurrentUser) -> None: ...
+
+    type("Right", (SSEEndpoint,), {"authorize": injecting(authorize)})

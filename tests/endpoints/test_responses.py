@@ -435,12 +435,21 @@ async def test_a_task_may_be_given_for_after_the_stream() -> None:
     assert Own.notes == ["connected", "cleaned up", CloseReason.CLIENT_GONE, "task"]
 
 
-@pytest.mark.parametrize("name", ["status_code", "background"])
-def test_a_name_of_the_responses_own_is_no_attribute(name: str) -> None:
+@pytest.mark.parametrize("given", [{"status_code": 202}, {"background": BackgroundTask(print)}], ids=repr)
+def test_a_name_of_the_responses_own_is_no_attribute(given: dict[str, Any]) -> None:
     """It would be taken for that, and the endpoint would have none."""
+    (name,) = given
     own = type("Own", (Noting,), {"__annotations__": {name: str}})
     with pytest.raises(ConfigurationError, match=rf"Own\.{name} cannot be given"):
-        EndpointResponse(own)
+        EndpointResponse(own, **given)
+    EndpointResponse(own)
+
+
+def test_what_is_no_task_is_no_background() -> None:
+    """Though the class may have an attribute of that name."""
+    wrong: Any = "color"
+    with pytest.raises(ConfigurationError, match="background must be a BackgroundTask, or None; not 'color'"):
+        EndpointResponse(Noting, background=wrong)
 
 
 @pytest.mark.parametrize(
