@@ -135,6 +135,8 @@ class Presence:
                 try:
                     yield
                 finally:
+                    # Nothing is told behind that.
+                    self._limit.elsewhere = self._limit.on_change = None
                     with anyio.move_on_after(1.0, shield=True):
                         await self._tell(0, {})
         finally:

@@ -52,6 +52,7 @@ class Producer:
         "_loop",
         "_on_moved",
         "_on_sent",
+        "_open_before",
         "_open_event",
         "_phase",
         "_shelter",
@@ -85,8 +86,9 @@ class Producer:
         self._stopping = False
         self._turn = -1.0
         self._undeliverable = False
-        # The event that the last fragment left open, and how many items were sent with that.
+        # The events that the last fragment leaves open, and left open before, and how many items are sent with it.
         self._open_event: OpenEvent | None = None
+        self._open_before: OpenEvent | None = None
         self._fragments = 0
         #: How many events were sent.
         self.produced = 0
@@ -166,6 +168,8 @@ class Producer:
                     if self._is_the_iterators(exc):
                         # It is raised at the yield, as it would be where the iterator waits.
                         interrupted = exc
+                        # A fragment may have been sent.
+                        self._fragments = min(self._fragments, produced)
                         continue
                     self._note(exc)
                 break
@@ -220,10 +224,14 @@ class Producer:
     @property
     def open_event(self) -> OpenEvent | None:
         """The event that what was sent last leaves open, so that nothing else may come behind it."""
+        if self._fragments > self.produced:
+            # It waits for its turn.
+            return self._open_before
         return self._open_event if self._fragments == self.produced else None
 
     def _note_fragment(self, fragment: Fragment) -> None:
-        self._open_event = (self.open_event or OpenEvent()).then(fragment)
+        self._open_before = self.open_event
+        self._open_event = (self._open_before or OpenEvent()).then(fragment)
         self._fragments = self.produced + 1
 
     def _is_the_iterators(self, error: BaseException) -> bool:

@@ -137,6 +137,44 @@ async def test_a_response_keeps_its_pings_off_as_well() -> None:
         await stream.next_comment()
 
 
+async def endless_parts() -> AsyncIterator[bytes]:
+    while True:
+        for part in (b"data: a", b"b", b"c\n\n"):
+            yield part
+
+
+async def test_a_ping_that_gets_its_turn_within_an_event_is_left_out() -> None:
+    """A client that reads slowly keeps each send waiting, and the next part is ready before the ping's turn."""
+
+    async def route(request: Request) -> EventSourceResponse:
+        return EventSourceResponse(endless_parts(), ping=1)
+
+    async with SSETestClient(app_of(route), timeout=3600) as client, client.stream("/") as stream:  # type: ignore[arg-type]
+        for _ in range(30):
+            await anyio.sleep(2)
+            assert (await stream.next_event()).data == "abc"
+
+
+async def test_a_part_that_was_given_up_is_forgotten_with_the_next_event() -> None:
+    """A timeout that the generator holds across its ``yield`` has met the send; nobody knows how far that got."""
+
+    class Passing(Noting):
+        ping_interval = 1.0
+
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            try:
+                with anyio.fail_after(5):
+                    yield b"data: one"
+            except TimeoutError:
+                yield b"\n\n"
+            await anyio.sleep_forever()
+
+    async with serve(Passing) as client, client.stream("/") as stream:
+        await anyio.sleep(10)
+        while (await stream.next_comment()).text != "ping":
+            pass
+
+
 async def test_a_snapshot_of_parts_is_refused() -> None:
     """The log's id, or an event, would become a part of what is open."""
     async with Broker(observers=()) as broker, broker.subscribe("a", snapshot=lambda: b"data: x") as reader:
