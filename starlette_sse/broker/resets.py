@@ -57,7 +57,7 @@ def told(frame: bytes, position: Position | None = None) -> Entry:
 def frame_without_id(item: Any) -> bytes:
     """Return the frame of an event in a snapshot; the client's id moves when it has all of it."""
     if isinstance(item, FRAME):
-        if isinstance(frame := ready(item), Fragment):
+        if (frame := ready(item)) and isinstance(frame, Fragment):
             raise InvalidEventError("bytes in a snapshot must be whole frames, with an empty line at the end of each")
         return frame
     event = as_event(item)

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from inspect import getattr_static, isasyncgenfunction, isawaitable, iscoroutinefunction, isgeneratorfunction, signature
+from inspect import (
+    Parameter,
+    getattr_static,
+    isasyncgenfunction,
+    isawaitable,
+    iscoroutinefunction,
+    isgeneratorfunction,
+    signature,
+)
 from types import FunctionType
 from typing import Any
 
@@ -15,6 +23,9 @@ from starlette_sse.eventloop.threads import threads_of_closing
 from starlette_sse.exceptions import ConfigurationError
 
 __all__ = ["HOOKS", "call_hook", "check_hooks", "settled", "sync_hooks_of"]
+
+#: What takes what a hook is called with.
+POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +129,6 @@ def check_hook(name: str, function: Any, hook: Hook) -> None:
         found.bind("self", *hook.parameters)
     except TypeError as exc:
         raise ConfigurationError(f"{name} must take (self, {', '.join(hook.parameters)}): {exc}") from None
-    names = [*found.parameters][1:]
+    names = [name for name, each in found.parameters.items() if each.kind in POSITIONAL][1:]
     if any(known in names and names.index(known) != place for place, known in enumerate(hook.parameters)):
         raise ConfigurationError(f"{name} must take (self, {', '.join(hook.parameters)}), in this order")

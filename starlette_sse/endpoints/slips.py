@@ -90,12 +90,13 @@ def dependencies_of(endpoint: type[Any], defaults: type[Any]) -> frozenset[str]:
 
 def metadata_of(owner: Any) -> Iterator[tuple[str, tuple[Any, ...]]]:
     """Yield what is ``Annotated`` in a class or a function, and with what; as far as the names in it are known yet."""
+    names = {**vars(owner), **{each.__name__: each for each in getattr(owner, "__type_params__", ())}}
     module = sys.modules.get(owner.__module__)
     for name, annotation in annotations_of(owner).items():
         if isinstance(annotation, str):
             try:
                 # As typing.get_type_hints does, which gives up all of them for one that is for type checkers alone.
-                annotation = eval(annotation, {**vars(module)}, {**vars(owner)})  # noqa: PLW2901, S307
+                annotation = eval(annotation, {**vars(module)}, names)  # noqa: PLW2901, S307
             except Exception:  # noqa: BLE001 - whatever its author may have written there
                 annotation = None  # noqa: PLW2901
         yield name, getattr(annotation, "__metadata__", ())

@@ -26,7 +26,7 @@ CUT = b"event: stream-cut\r\n\r\n"
 
 
 class Fragment(bytes):
-    """Bytes at whose end an event is not over."""
+    """Bytes at whose end an event is not over, or of which that cannot be told, as they are empty."""
 
     __slots__ = ()
 
@@ -34,7 +34,7 @@ class Fragment(bytes):
 def ready(item: bytes | bytearray | memoryview) -> bytes:
     """Return what is sent for bytes, a :class:`Fragment` if an event is not over at their end."""
     frame = bytes(item)
-    return frame if not frame or frame.endswith(ENDS) else Fragment(frame)
+    return frame if frame.endswith(ENDS) else Fragment(frame)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class OpenEvent:
     """Whether it has a field that counts for the client however it ends."""
 
     def then(self, fragment: bytes) -> Self | None:
-        """Return what is known behind one more fragment; None if the event is over, and no other begun."""
+        """Return what is known behind one more fragment, which is not empty; None if no event is open there."""
         sent = self.tail + fragment
         begin = max(sent.rfind(end) + len(end) if end in sent else 0 for end in ENDS)
         if begin == len(sent):

@@ -230,8 +230,9 @@ class Producer:
         return self._open_event if self._fragments == self.produced else None
 
     def _note_fragment(self, fragment: Fragment) -> None:
-        self._open_before = self.open_event
-        self._open_event = (self._open_before or OpenEvent()).then(fragment)
+        self._open_event = self._open_before = self.open_event
+        if fragment:
+            self._open_event = (self._open_before or OpenEvent()).then(fragment)
         self._fragments = self.produced + 1
 
     def _is_the_iterators(self, error: BaseException) -> bool:

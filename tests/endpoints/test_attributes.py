@@ -315,6 +315,7 @@ def test_a_hook_that_cannot_be_called_is_refused() -> None:
     with pytest.raises(ConfigurationError, match=r"Wrong\.on_error must take \(self, request, error\), in this order"):
         type("Wrong", (SSEEndpoint,), {"on_error": lambda self, error, request: None})
     type("Right", (SSEEndpoint,), {"on_disconnect": lambda *args, **kwargs: None, "events": lambda self, _, x=1: None})
+    type("Right", (SSEEndpoint,), {"on_disconnect": lambda self, *args, reason=None, request=None: None})
 
 
 @pytest.mark.parametrize(

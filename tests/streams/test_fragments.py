@@ -51,6 +51,13 @@ async def test_no_ping_comes_within_an_event(part: Any) -> None:
             raise AssertionError("a ping came")
 
 
+async def test_empty_bytes_end_no_event() -> None:
+    """As some clients of other servers give them."""
+    async with serve(passing([b"data: two", b"", b" halves\n\n"], waits=100.0)) as client, client.stream("/") as stream:
+        await stream.expect("two halves")
+        assert [comment.text for comment in stream.comments] == ["open"]
+
+
 @pytest.mark.parametrize(
     "parts",
     [
@@ -61,6 +68,9 @@ async def test_no_ping_comes_within_an_event(part: Any) -> None:
         [b"data: one\r\n\r", b"\n"],
         [b"da", b"ta: one", b"\r", b"\r"],
         [b"data: cut", ServerSentEvent("off")],
+        [b"data: one\n\n", b"\n"],
+        [b"data: one\n\n", b"\r\n"],
+        [b"data: one\n\n", b""],
         [b""],
     ],
     ids=repr,
