@@ -248,6 +248,7 @@ class Subscription(LiveReader, AsyncIterator[Entry]):
         return not any(cursor.channel.floor is None or cursor.channel.floor > seq for cursor in self._cursors)
 
     def _stand_at(self, position: Position) -> None:
+        """Go on from a position up to which the reader has, or will be given, all that it is owed."""
         self._epoch, self._seq = position
         self._had = position.seq
 
