@@ -156,8 +156,9 @@ async def log_deleted(scene: Scene, source: random.Random) -> None:
 
 @kind(loses=2)
 async def index_deleted(scene: Scene, source: random.Random) -> None:
-    """Who comes back is told at once, the others by the next event, whose link does not fit; and what comes too late for
-    its order then is told besides.
+    """Who comes back is told at once, the others by the next event, whose link does not fit.
+
+    What comes too late for its order then is told besides.
     """
     await in_thread(scene.server.evict, ":tops", *source.sample([f":channel:{name}" for name in CHANNELS], 3))
 
