@@ -18,13 +18,13 @@ __all__ = [
     "check_choice",
     "check_count",
     "check_encodable_headers",
-    "check_event",
     "check_headers",
     "check_methods",
     "check_milliseconds",
     "check_number",
     "check_rate",
     "check_seconds",
+    "check_settable",
     "check_status",
     "is_kind",
 ]
@@ -139,7 +139,7 @@ def check_encodable_headers(headers: object) -> None:
             raise ConfigurationError(f"headers must map Latin-1 text to the same; not {name!r}: {value!r:.200}")
 
 
-def check_event(name: str, value: object) -> None:
+def check_settable(name: str, value: object) -> None:
     """Check what is to be set; other libraries have events too."""
     if value is not None and (isinstance(value, type) or not hasattr(value, "set")):
         raise ConfigurationError(f"{name} must be an anyio.Event(), or None; not {value!r:.200}")

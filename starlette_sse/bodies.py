@@ -10,14 +10,12 @@ import anyio
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
-from starlette_sse.headers import is_http_1
-
 __all__ = ["has_body", "leave_body", "read_body"]
 
 
 def has_body(scope: Mapping[str, Any]) -> bool:
     """Tell whether the client may send a body; only HTTP/1 tells by its headers (RFC 9112, 6.3)."""
-    if not is_http_1(scope):
+    if not str(scope.get("http_version", "1.1")).startswith("1"):
         return True
     for name, value in scope["headers"]:
         if name == b"transfer-encoding" or (name == b"content-length" and value != b"0"):

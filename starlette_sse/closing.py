@@ -76,8 +76,9 @@ async def close_everywhere(
     cannot reach the broker follows it as soon as it can, unless the log has lost it by then: what *must* end, such as
     the stream of a client that is not allowed any more, needs the endpoint's ``authorize_interval`` besides.
 
-    :raises ConfigurationError: a criterion is None, or ``endpoint`` is no class, or ``broker`` no broker.
-    :raises BrokerUnavailableError: the broker's backend is away.
+    :raises ConfigurationError: a criterion is None or no text, or ``endpoint`` is no class, or ``broker`` no broker.
+    :raises BrokerError: as :meth:`Broker.publish <starlette_sse.Broker.publish>`: its backend is away, it was closed,
+        or not entered.
     """
     check_broker(broker)
     selection = Selection(client_key=client_key, endpoint=endpoint, connection_id=connection_id)
@@ -92,6 +93,7 @@ async def follow_closes(broker: Broker) -> AsyncIterator[None]:
         yield state
 
     :raises ConfigurationError: ``broker`` is no broker.
+    :raises BrokerClosedError: it was closed.
     """
     async with following(broker, CHANNEL, obey):
         yield

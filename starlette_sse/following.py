@@ -15,7 +15,7 @@ from starlette_sse.broker import Broker
 from starlette_sse.broker.positions import Position
 from starlette_sse.decoding import EventDecoder, MessageEvent
 from starlette_sse.eventloop import current_event_loop
-from starlette_sse.exceptions import BrokerClosedError, BrokerUnavailableError, ConfigurationError
+from starlette_sse.exceptions import BrokerError, BrokerUnavailableError, ConfigurationError
 
 __all__ = ["check_broker", "following", "pseudonym"]
 
@@ -69,7 +69,7 @@ class Following:
 
     def __init__(self) -> None:
         self.began = anyio.Event()
-        self.error: BrokerClosedError | None = None
+        self.error: BrokerError | None = None
 
 
 async def follow(broker: Broker, channel: str, heed: Callable[[MessageEvent], None], state: Following) -> None:
@@ -95,11 +95,12 @@ async def follow(broker: Broker, channel: str, heed: Callable[[MessageEvent], No
                         after = str(Position(entry.epoch, subscription.kept_of(at)))
                         break
                     at = Position(entry.epoch, entry.seq)
-        except BrokerClosedError as exc:
+        except BrokerUnavailableError:
+            state.began.set()
+        except BrokerError as exc:
+            # It is closed, or was never entered.
             state.error = exc
             state.began.set()
             return
-        except BrokerUnavailableError:
-            state.began.set()
         # An attempt waits for the backend, and what is published between two of them is not heard.
         await anyio.sleep_until(next_at)

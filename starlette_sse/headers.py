@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-__all__ = ["Headers", "for_protocol", "is_http_1"]
+__all__ = ["StreamHeaders", "for_protocol"]
 
 RawHeaders = list[tuple[bytes, bytes]]
 
@@ -17,7 +17,7 @@ DEFAULTS = {
 }
 
 
-class Headers:
+class StreamHeaders:
     """The response headers of an endpoint, encoded once.
 
     :param extra: headers that win over the defaults, by names in any case.
@@ -43,13 +43,8 @@ class Headers:
         return {"type": "http.response.start", "status": 200, "headers": headers}
 
 
-def is_http_1(scope: Mapping[str, Any]) -> bool:
-    """Tell whether hop-by-hop headers are allowed: HTTP/2 forbids them (RFC 9113, 8.2.2)."""
-    return str(scope.get("http_version", "1.1")).startswith("1")
-
-
 def keeps_alive(scope: Mapping[str, Any]) -> bool:
-    """Tell whether to say that the connection stays open.
+    """Tell whether to say that the connection stays open, which HTTP/2 forbids (RFC 9113, 8.2.2).
 
     It does not if its client asks for the end, as nginx does, nor with HTTP/1.0, whose bodies end with it.
     """

@@ -1,7 +1,7 @@
 """What watches the streams: the seam for logs and metrics, and the structured log.
 
-Only observers log. They are called synchronously in the event loop, so they must not block; what one raises is logged
-and reaches nobody else.
+Only observers log what happens to streams. They are called synchronously in the event loop, so they must not block;
+what one raises goes to the standard library's logging and reaches nobody else.
 """
 
 from __future__ import annotations

@@ -55,6 +55,7 @@ async def count_together(broker: Broker, *endpoints: type[SSEEndpoint], interval
     :param interval: seconds between words of a process in which nothing changes.
     :raises ConfigurationError: a class has no limit or is no endpoint's, or the broker or the interval cannot work; or
         the class is counted together in this process already, of which a limit counts all event loops.
+    :raises BrokerClosedError: the broker was closed.
     """
     check_broker(broker)
     check_seconds("interval", interval, optional=False)

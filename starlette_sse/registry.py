@@ -124,7 +124,7 @@ def close(*, client_key: str = ANY, endpoint: type[Any] = ANY, connection_id: st
     :param client_key: those of one client, as the endpoint's ``client_key`` tells them apart.
     :param endpoint: those of an endpoint class and its subclasses.
     :param connection_id: the one with this id, as :func:`open_streams` and the log tell it.
-    :raises ConfigurationError: a criterion is None, or ``endpoint`` is no class.
+    :raises ConfigurationError: a criterion is None or no text, or ``endpoint`` is no class.
     """
     return end(Selection(client_key=client_key, endpoint=endpoint, connection_id=connection_id))
 

@@ -17,7 +17,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from starlette_sse.attributes import check_callables, check_encodable_headers, check_event, check_number, is_kind
+from starlette_sse.attributes import check_callables, check_encodable_headers, check_number, check_settable, is_kind
 from starlette_sse.bodies import has_body
 from starlette_sse.draining import domain_of
 from starlette_sse.events import ServerSentEvent, frame_encoder
@@ -109,7 +109,7 @@ class EventSourceResponse(Response):
         )
         if is_kind(inspect.iscoroutinefunction, ping_message_factory):
             raise ConfigurationError("ping_message_factory must be a plain function: a ping does not wait for anything")
-        check_event("shutdown_event", shutdown_event)
+        check_settable("shutdown_event", shutdown_event)
         self.body_iterator = as_async_iterable(content, "content")
         self.status_code = status_code
         self.media_type = self.media_type if media_type is None else media_type
@@ -189,7 +189,7 @@ class EventSourceResponse(Response):
         if self._stream is not None or not self._active:
             raise ConfigurationError("a response answers one request: make an EventSourceResponse for each")
         self._stream = stream = Stream(
-            ResponseHooks(self, scope["type"]),
+            ResponseOwner(self, scope["type"]),
             StreamIdentity(secrets.token_hex(8), self._name_for(scope), scope.get("path", "")),
             self._settings(),
             receive,
@@ -231,8 +231,8 @@ class EventSourceResponse(Response):
         return getattr(scope.get("endpoint"), "__qualname__", type(self).__qualname__)
 
 
-class ResponseHooks:
-    """Answers what a stream asks by the callables of its response."""
+class ResponseOwner:
+    """What a stream asks its owner, answered by the callables of its response."""
 
     __slots__ = ("_disconnect", "_response")
 
@@ -248,7 +248,7 @@ class ResponseHooks:
     async def last_frame(self, reason: CloseReason, error: BaseException | None) -> bytes | None:
         return None if reason is CloseReason.ERROR else b""
 
-    async def reauthorize(self) -> None:
+    async def authorize(self) -> None:
         """A response has no authorization of its own."""
 
     def drain_begins(self) -> None:

@@ -14,7 +14,7 @@ from anyio.from_thread import BlockingPortal
 from starlette_sse.attributes import check_choice, check_seconds
 from starlette_sse.broker.backends import backend_of, check_event_loop
 from starlette_sse.broker.base import Backend
-from starlette_sse.broker.entries import Retention, frame_of
+from starlette_sse.broker.entries import Retention
 from starlette_sse.broker.log import Log
 from starlette_sse.broker.names import channel_names, check_channel, check_name
 from starlette_sse.broker.subscription import OnLag, Snapshot, Subscription
@@ -193,10 +193,12 @@ class Broker:
             fields, or anything else as its data.
         :param key: what the event is about. A reader with ``on_lag="latest"`` that lags is given the newest event of
             each key instead of all of them.
+        :raises ConfigurationError: ``channel`` or ``key`` is no name.
         :raises InvalidEventError: it cannot be an event, brings an id of its own, or is larger than ``max_bytes``.
         :raises BrokerUnavailableError: the backend is away. The event was not published; if the error's ``in_doubt``
             is true nobody can tell, since the answer was lost or came halfway. It is never published twice.
         :raises BrokerClosedError: the broker was closed.
+        :raises BrokerError: it has to be entered first, or is used in another event loop.
         """
         return await self._append(channel, self._body(channel, event, key), key)
 
@@ -224,7 +226,7 @@ class Broker:
     async def _append(self, channel: str, body: bytes, key: str | None) -> str:
         await self._admit()
         event_id = await self._backend.append(channel, body, key)
-        self._tally.published(channel, event_id, len(frame_of(event_id, body)))
+        self._tally.published(channel, event_id, body)
         return event_id
 
     def _body(self, channel: str, event: Any, key: str | None) -> bytes:
@@ -271,7 +273,7 @@ class Broker:
         :raises ConfigurationError: a parameter cannot work.
 
         Entering it raises :exc:`~starlette_sse.BrokerUnavailableError` if the backend is away and does not listen to
-        one of the channels yet.
+        one of the channels yet; else what :meth:`publish` raises of a broker that cannot be used.
         """
         names = channel_names(channels)
         if after is not None and not isinstance(after, str):

@@ -51,8 +51,9 @@ class Subscriber(Protocol):
 class Log:
     """Channels in one total order, each held as far back as retention says.
 
-    A backend calls :meth:`begin`, :meth:`append`, :meth:`prove`, :meth:`lose`, :meth:`lost` and :meth:`found`, all in
-    the event loop that the broker runs in.
+    A backend calls :meth:`begin`, :meth:`append`, :meth:`acknowledge`, :meth:`prove`, :meth:`lose`, :meth:`lost` and
+    :meth:`found`, and :meth:`drop` or :meth:`tidy` for a channel that nobody reads, all in the event loop that the
+    broker runs in.
     """
 
     def __init__(self, retention: Retention, tally: Tally) -> None:
@@ -147,10 +148,9 @@ class Log:
         if not channel.timed:
             self._watch(channel, entry.time)
 
-    def acknowledge(self, event_id: str) -> None:
-        """Take note that an event is in the log, which is not lost from here on without a word."""
-        position = Position.parse(event_id)
-        if position is not None and position.epoch == self.epoch:
+    def acknowledge(self, position: Position) -> None:
+        """Take note that the log reaches up to a position, which is not lost from here on without a word."""
+        if position.epoch == self.epoch:
             self.newest = max(self.newest, position.seq)
 
     def prove(self, seq: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from starlette_sse.broker.entries import frame_of
 from starlette_sse.observers import Observer, overriding, tell
 
 __all__ = ["Tally"]
@@ -32,10 +33,10 @@ class Tally:
         self._subscribed = overriding(observers, "subscribed")
         self.publications = self.lags = self.resets = self.outages = 0
 
-    def published(self, channel: str, event_id: str, size: int) -> None:
+    def published(self, channel: str, event_id: str, body: bytes) -> None:
         self.publications += 1
         if self._published:
-            tell(self._published, "published", channel, event_id, size)
+            tell(self._published, "published", channel, event_id, len(frame_of(event_id, body)))
 
     def subscribed(self, subscription: Subscribed) -> None:
         if self._subscribed:

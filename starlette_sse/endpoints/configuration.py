@@ -21,7 +21,7 @@ from starlette_sse.endpoints.slips import check_names, dependencies_of
 from starlette_sse.events import ServerSentEvent, frame_encoder
 from starlette_sse.events.fields import SEPARATORS
 from starlette_sse.exceptions import ConfigurationError, InvalidEventError
-from starlette_sse.headers import Headers
+from starlette_sse.headers import StreamHeaders
 from starlette_sse.limits import ConnectRate, StreamLimit
 from starlette_sse.observers import check_observers
 from starlette_sse.streams import StreamSettings
@@ -73,7 +73,7 @@ class Configuration:
     allow: tuple[str, ...]
     sync_hooks: frozenset[str]
     settings: StreamSettings
-    headers: Headers
+    headers: StreamHeaders
     limit: StreamLimit | None
     opening: bytes
     encode: Callable[[Any], bytes]
@@ -98,7 +98,7 @@ class Configuration:
             allow=(*sorted(methods - set(VERBS)), *verbs, "HEAD"),
             sync_hooks=sync_hooks_of(endpoint),
             settings=settings_of(endpoint),
-            headers=Headers(endpoint.headers),
+            headers=StreamHeaders(endpoint.headers),
             limit=limit_of(endpoint),
             opening=opening_of(endpoint),
             encode=encoder_of(endpoint),
@@ -119,7 +119,7 @@ class Configuration:
         return replace(
             self,
             settings=settings_of(endpoint),
-            headers=Headers(endpoint.headers),
+            headers=StreamHeaders(endpoint.headers),
             opening=opening_of(endpoint),
             encode=encoder_of(endpoint),
         )

@@ -25,7 +25,7 @@ from starlette_sse.error_events import error_event
 from starlette_sse.events import ServerSentEvent
 from starlette_sse.events.fields import LONGEST_RETRY
 from starlette_sse.exceptions import ConfigurationError
-from starlette_sse.headers import Headers
+from starlette_sse.headers import StreamHeaders
 from starlette_sse.limits import one_client
 from starlette_sse.observers import CloseReason, Observer, StructlogObserver, printable
 from starlette_sse.streams import FrameSource
@@ -89,16 +89,22 @@ class SSEEndpoint(HTTPEndpoint):
     """How many of them by one client, as :meth:`client_key` tells them apart."""
 
     connect_rate: float | None = None
-    """How many streams per second one client may open in this process in the long run."""
+    """How many streams per second one client may open in this process in the long run; None: as many as it likes."""
 
     connect_burst: int = 10
     """How many it may open at once before ``connect_rate`` holds it back."""
 
     max_event_bytes: int | None = None
-    """How large an event of :meth:`events` may be; a larger one is not sent, and ends the stream as an error."""
+    """How many bytes an event of :meth:`events` may have on the wire, None for any number.
+
+    A larger one is not sent, and ends the stream as an error.
+    """
 
     max_body_bytes: int | None = 1024 * 1024
-    """How large a request's body may be, which is kept as long as the stream is open; a larger one is answered 413."""
+    """How many bytes a request's body may have, None for any number.
+
+    It is kept as long as the stream is open. A larger one is answered 413.
+    """
 
     authorize_interval: float | None = None
     """Seconds after which :meth:`authorize` is asked again while the stream is open."""
@@ -268,7 +274,7 @@ class SSEEndpoint(HTTPEndpoint):
         """Check what a function gives to an instance, if it is one of the package's attributes."""
         check_preset(where, name, value)
 
-    def _sse_start(self, request: Request, headers: Headers) -> Message:
+    def _sse_start(self, request: Request, headers: StreamHeaders) -> Message:
         """Return the response's start, with what a function's response was given besides."""
         response = self._sse_response
         if response is None:

@@ -290,9 +290,6 @@ class Visit:
                 return None
         return b"" if event is None else self._frame(event)
 
-    async def reauthorize(self) -> None:
-        await self.authorize()
-
     def drain_begins(self) -> None:
         """The endpoint is asked for its farewell when the stream ends."""
 

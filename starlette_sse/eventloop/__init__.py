@@ -12,24 +12,22 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
-from types import FrameType, ModuleType
+from types import ModuleType
 
 from anyio.lowlevel import RunVar
 
-from starlette_sse.eventloop.base import Alarm, EventLoop, Interruption, TaskGroup, Tasks, Waiter
+from starlette_sse.eventloop.base import Alarm, Cancellable, EventLoop, TaskGroup, Tasks, Waiter
 from starlette_sse.eventloop.on_asyncio import AsyncioEventLoop
 from starlette_sse.eventloop.shelter import Shelter
 
 __all__ = [
     "Alarm",
+    "Cancellable",
     "EventLoop",
-    "Interruption",
     "Shelter",
     "TaskGroup",
     "Tasks",
     "Waiter",
-    "call_signal_handler",
     "current_event_loop",
     "running_event_loop",
     "running_trio",
@@ -51,18 +49,6 @@ def current_event_loop() -> EventLoop:
         found = AsyncioEventLoop(loop)
         setattr(loop, _OF_ASYNCIO, found)
     return found
-
-
-def call_signal_handler(
-    handler: Callable[[int, FrameType | None], object], signum: int, frame: FrameType | None
-) -> None:
-    """Call a signal handler from another one; a KeyboardInterrupt of trio's does not tear a stream apart."""
-    if _in_trio():
-        from starlette_sse.eventloop.on_trio import call_protected  # noqa: PLC0415 - trio is optional
-
-        call_protected(handler, signum)
-    else:
-        handler(signum, frame)
 
 
 def _trio_event_loop() -> EventLoop:

@@ -10,7 +10,7 @@ from typing import Any, Protocol, Self
 
 from anyio import CancelScope
 
-__all__ = ["A_MOMENT", "Alarm", "EventLoop", "Interruption", "TaskGroup", "Tasks", "Waiter"]
+__all__ = ["A_MOMENT", "Alarm", "Cancellable", "EventLoop", "TaskGroup", "Tasks", "Waiter"]
 
 
 #: Seconds between attempts where it cannot be known when the next one may succeed.
@@ -75,10 +75,10 @@ class TaskGroup(Protocol):
         """
 
 
-class Interruption(Protocol):
+class Cancellable(Protocol):
     """A block that can be left from outside of its task, as if what it awaits had returned."""
 
-    def interrupt(self) -> None:
+    def cancel(self) -> object:
         """Leave the block."""
 
     def __enter__(self) -> Self: ...
@@ -94,15 +94,14 @@ class EventLoop(ABC):
     #: What a cancelled task gets.
     cancelled: type[BaseException]
 
+    #: Returns the loop's monotonic clock in seconds; an attribute, as every send asks.
+    time: Callable[[], float]
+
     def __init__(self) -> None:
         #: What belongs to this run of the loop and ends with it.
         self.locals: dict[str, Any] = {}
         #: Makes anyio's cancel scopes for this loop, without looking each time for which loop it is.
         self.cancel_scope: type[CancelScope] = type(CancelScope())
-
-    @abstractmethod
-    def time(self) -> float:
-        """Return the loop's monotonic clock in seconds."""
 
     @abstractmethod
     def call_at(self, when: float, callback: Callable[[], object], context: Context | None = None) -> Alarm:
@@ -144,8 +143,8 @@ class EventLoop(ABC):
         """Return a new :class:`TaskGroup`."""
 
     @abstractmethod
-    def interruption(self) -> Interruption:
-        """Return a new block that can be interrupted."""
+    def cancellable(self) -> Cancellable:
+        """Return a new block that can be left from outside."""
 
     @abstractmethod
     def turn(self, now: float) -> float:

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from anyio import CancelScope
 
-from starlette_sse.eventloop.base import A_MOMENT, Alarm, EventLoop, Interruption, TaskGroup, Tasks, Waiter
+from starlette_sse.eventloop.base import A_MOMENT, Alarm, Cancellable, EventLoop, TaskGroup, Tasks, Waiter
 
 __all__ = ["AsyncioEventLoop"]
 
@@ -152,7 +152,7 @@ class AsyncioTaskGroup:
             self._owner_cancelled = self._owner.cancel()
 
 
-class AsyncioInterruption:
+class AsyncioCancellable:
     """One native cancellation that is told from others as :class:`asyncio.Timeout` does."""
 
     __slots__ = ("_asked", "_cancelled", "_task")
@@ -161,7 +161,7 @@ class AsyncioInterruption:
         self._task: asyncio.Task[Any] | None = None
         self._asked = self._cancelled = False
 
-    def interrupt(self) -> None:
+    def cancel(self) -> None:
         if not self._asked:
             self._asked = True
             self._cancel_soon()
@@ -208,10 +208,7 @@ class AsyncioEventLoop(EventLoop):
         self._context = Context()
         # Asyncio's own clock is a function around this one, and every send asks.
         plain = type(loop).time is asyncio.BaseEventLoop.time
-        self.time = time.monotonic if plain else loop.time  # type: ignore[method-assign]
-
-    def time(self) -> float:  # pragma: no cover - replaced by the loop's own method
-        return self._loop.time()
+        self.time = time.monotonic if plain else loop.time
 
     def call_at(self, when: float, callback: Callable[[], object], context: Context | None = None) -> Alarm:
         return self._loop.call_at(when, callback, context=self._context if context is None else context)
@@ -231,8 +228,8 @@ class AsyncioEventLoop(EventLoop):
     def task_group(self) -> TaskGroup:
         return AsyncioTaskGroup(self._loop)
 
-    def interruption(self) -> Interruption:
-        return AsyncioInterruption()
+    def cancellable(self) -> Cancellable:
+        return AsyncioCancellable()
 
     def turn(self, now: float) -> float:
         turn = self._turn

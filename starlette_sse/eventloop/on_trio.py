@@ -14,7 +14,7 @@ from typing import Any, Self
 import anyio
 import trio
 
-from starlette_sse.eventloop.base import A_MOMENT, Alarm, EventLoop, Interruption, TaskGroup, Tasks, Waiter
+from starlette_sse.eventloop.base import A_MOMENT, Alarm, Cancellable, EventLoop, TaskGroup, Tasks, Waiter
 
 __all__ = ["TrioEventLoop", "call_protected"]
 
@@ -120,25 +120,6 @@ class TrioTaskGroup:
         await self._group.__aexit__(None, None, None)
 
 
-class TrioInterruption:
-    """A cancel scope."""
-
-    def __init__(self) -> None:
-        self._scope = trio.CancelScope()
-
-    def interrupt(self) -> None:
-        self._scope.cancel()
-
-    def __enter__(self) -> Self:
-        self._scope.__enter__()
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> bool:
-        return bool(self._scope.__exit__(exc_type, exc, traceback))
-
-
 class ScheduledWatch:
     """Sees whether any task is made ready to run."""
 
@@ -157,15 +138,12 @@ class TrioEventLoop(EventLoop):
         super().__init__()
         self._token = trio.lowlevel.current_trio_token()
         # Unlike trio.current_time, for any thread.
-        self.time = trio.lowlevel.current_clock().current_time  # type: ignore[method-assign]
+        self.time = trio.lowlevel.current_clock().current_time
         self._alarms: list[tuple[float, int, TrioAlarm]] = []
         self._count = itertools.count()
         self._live = 0
         self._earlier: trio.CancelScope | None = None
         self._turn: float | None = None
-
-    def time(self) -> float:  # pragma: no cover - replaced by the clock's own method
-        return trio.current_time()
 
     def call_at(self, when: float, callback: Callable[[], object], context: Context | None = None) -> Alarm:
         alarm = TrioAlarm(self, callback if context is None else partial(context.run, callback))
@@ -201,8 +179,8 @@ class TrioEventLoop(EventLoop):
     def task_group(self) -> TaskGroup:
         return TrioTaskGroup()
 
-    def interruption(self) -> Interruption:
-        return TrioInterruption()
+    def cancellable(self) -> Cancellable:
+        return trio.CancelScope()
 
     def turn(self, now: float) -> float:
         turn = self._turn

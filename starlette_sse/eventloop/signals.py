@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, TypeGuard
 
-from starlette_sse.eventloop import call_signal_handler
+from starlette_sse.eventloop import running_trio
 
 try:
     # The public one spends 3 us on an enum that it throws away, and it is asked for each stream.
@@ -33,7 +33,13 @@ class ChainedHandler:
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
         self._on_signal()
-        call_signal_handler(self.previous, signum, frame)
+        if running_trio() is None:
+            self.previous(signum, frame)
+            return
+        # A KeyboardInterrupt of trio's does not tear a stream apart.
+        from starlette_sse.eventloop.on_trio import call_protected  # noqa: PLC0415 - trio is optional
+
+        call_protected(self.previous, signum)
 
 
 def chainable(handler: object) -> TypeGuard[SignalHandler]:

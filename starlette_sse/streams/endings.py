@@ -37,7 +37,10 @@ class Steps:
 
     async def take(self, during: str, step: Callable[[], Awaitable[None]], deadline: float) -> bool:
         """Take a step that outer cancellation does not reach, and tell whether it was cut at its deadline."""
-        return await self.take_in(self._loop.cancel_scope(deadline=deadline, shield=True), during, step)
+        cut = await self.take_in(self._loop.cancel_scope(deadline=deadline, shield=True), during, step)
+        if cut:
+            self.report_cut(during)
+        return cut
 
     async def take_in(self, scope: anyio.CancelScope, during: str, step: Callable[[], Awaitable[None]]) -> bool:
         """Take a step in a cancel scope, and tell whether that has cut it."""
@@ -48,8 +51,6 @@ class Steps:
             self._report(exc, during)
         except BaseException as exc:  # noqa: BLE001 - raised later
             self.interrupted = self.interrupted or exc
-        if scope.cancelled_caught:
-            self._report_cut(during)
         return scope.cancelled_caught
 
     async def take_apart(self, during: str, step: Callable[[], Awaitable[None]], deadline: float) -> None:
@@ -112,8 +113,9 @@ class Steps:
             if alarm is not None:
                 alarm.cancel()
         if over:
-            self._report_cut("events")
+            self.report_cut("events")
         return over
 
-    def _report_cut(self, during: str) -> None:
+    def report_cut(self, during: str) -> None:
+        """Report that a step has taken too long."""
         self._report(TimeoutError(f"{during} was cut by its time limit"), during)

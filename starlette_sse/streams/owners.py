@@ -18,7 +18,7 @@ class StreamOwner(Protocol):
     async def last_frame(self, reason: CloseReason, error: BaseException | None) -> bytes | None:
         """Return what the client gets last, ``b""`` for nothing; None: cut the body."""
 
-    async def reauthorize(self) -> None:
+    async def authorize(self) -> None:
         """Raise :exc:`~starlette.exceptions.HTTPException` if the client may not go on."""
 
     def drain_begins(self) -> None:

@@ -42,6 +42,9 @@ ABRUPT = frozenset({CloseReason.CLIENT_GONE, CloseReason.SEND_TIMEOUT, CloseReas
 #: The events ended by themselves: what was sent of them may still be on its way to a slow client.
 UNHURRIED = frozenset({CloseReason.FINISHED, CloseReason.ERROR})
 
+#: Seconds that the last frame has when the client has left: a server says that of a response which it still ends, too.
+PARTING = 1.0
+
 #: The app lets the client read no more.
 REVOKED = frozenset({CloseReason.UNAUTHORIZED, CloseReason.CLOSED})
 
@@ -56,6 +59,7 @@ class Stream:
 
     __slots__ = (
         "_companions",
+        "_conversation",
         "_cut",
         "_deadlines",
         "_domain",
@@ -65,7 +69,7 @@ class Stream:
         "_goodbye",
         "_hurried",
         "_interrupted",
-        "_interruption",
+        "_left",
         "_listener",
         "_loop",
         "_observers",
@@ -113,10 +117,11 @@ class Stream:
         self._deadlines = Deadlines(self._loop, settings, self._writer, self._on_due)
         self._source: FrameSource = NoFrames(self._loop.waiter()) if source is None else source
         self._producer: Producer | None = None
-        self._interruption = self._loop.interruption()
+        self._conversation = self._loop.cancellable()
         self._listener: Alarm | None = None
         self._companions: Companions | None = None
         self._opened = self._ping_due = self._stalled = self._told = self._cut = self._hurried = self._stale = False
+        self._left = False
         self._goodbye: anyio.CancelScope | None = None
         self._reason: CloseReason | None = None
         self._error: BaseException | None = None
@@ -177,7 +182,7 @@ class Stream:
             self._producer.stop()
             self._producer.stop_delivery()
         if not self._source.resting:
-            self._interruption.interrupt()
+            self._conversation.cancel()
 
     def drain(self) -> None:
         """End the stream for a shutdown, now or when its events run out within the grace, as the policy says."""
@@ -201,6 +206,8 @@ class Stream:
 
     def _patience(self, reason: CloseReason) -> float | None:
         """Return how long the last frame may take: as any other if the events ended by themselves."""
+        if self._left:
+            return PARTING
         hurried = self._hurried or reason not in UNHURRIED
         return self._settings.drain_grace if hurried else self._settings.send_timeout
 
@@ -227,7 +234,7 @@ class Stream:
         try:
             async with self._loop.tasks() as tasks:
                 try:
-                    with self._interruption:
+                    with self._conversation:
                         self._begin(tasks, events, companion)
                         if events_receive and self._producer is not None:
                             await self._producer.first_step()
@@ -334,8 +341,12 @@ class Stream:
 
     def client_left(self, message: Message | None, error: BaseException | None) -> None:
         """Take note that the client has gone."""
-        self.disconnect = message
-        self.end(CloseReason.CLIENT_GONE, error)
+        self._left = True
+        if self._goodbye is not None:
+            self._goodbye.deadline = min(self._goodbye.deadline, self._loop.time() + PARTING)
+        elif self._reason is None:
+            self.disconnect = message
+            self.end(CloseReason.CLIENT_GONE, error)
 
     def body_came(self) -> None:
         """Tell somebody that a part of the request's body came, which nobody else will get."""
@@ -403,7 +414,7 @@ class Stream:
             self.end(CloseReason.DRAINING)
         else:
             self._stalled = True
-            self._interruption.interrupt()
+            self._conversation.cancel()
 
     def _authorize_again(self) -> None:
         """Ask beside the stream, whose task may be stuck with a client that does not read."""
@@ -419,7 +430,7 @@ class Stream:
 
     async def _authorize(self) -> None:
         try:
-            await self._owner.reauthorize()
+            await self._owner.authorize()
         except HTTPException as exc:
             self.end(CloseReason.UNAUTHORIZED, exc)
 
@@ -472,17 +483,22 @@ class Stream:
 
     async def _wind_up(self) -> None:
         self._deadlines.stop()
-        for beside in (self._companions, self._listener):
-            if beside is not None:
-                beside.cancel()
-        self._companions = self._listener = None
+        if self._companions is not None:
+            self._companions.cancel()
+            self._companions = None
         if self._producer is not None:
             self._producer.stop()
         reason, steps = self._reason or CloseReason.FINISHED, Steps(self._loop, self._report)
         if self._opened and reason not in ABRUPT and not self._stalled:
             # Not shielded: whoever cancels now waits for cleanup, and not for a client.
             self._goodbye = self._loop.cancel_scope(deadline=self._give_up_at(steps.deadline(self._patience(reason))))
-            self._stalled = await steps.take_in(self._goodbye, "the last frame", self._say_goodbye)
+            cut = await steps.take_in(self._goodbye, "the last frame", self._say_goodbye)
+            self._stalled = cut and not self._left
+            if self._stalled:
+                steps.report_cut("the last frame")
+        if self._listener is not None:
+            self._listener.cancel()
+            self._listener = None
         if self._stalled or reason is CloseReason.SEND_TIMEOUT:
             abort_connection(self._receive)
             # Uvicorn hears of it in the loop's next turn, and logs the app's end before as an error.

@@ -20,6 +20,7 @@ from tests.broker.reading import publish_together, texts
 from tests.broker.redis_server import RedisServer, running
 from tests.certificates import AUTHORITY, CERTIFICATE, KEY, issue
 from tests.servers.processes import free_port
+from tests.waiting import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
 
@@ -112,9 +113,7 @@ async def test_events_come_and_an_outage_is_survived(ways: Ways, way: str) -> No
             with pytest.raises(BrokerUnavailableError):
                 await broker.publish("a", "nowhere")
             ways.server.start()
-            with anyio.fail_after(20):
-                while not (broker.health().ok and other.health().ok):
-                    await anyio.sleep(0.01)
+            await until(lambda: broker.health().ok and other.health().ok)
             await other.publish("a", "three")
             assert await texts(subscription, 1) == ["three"]
 

@@ -19,6 +19,7 @@ from starlette_sse.testing import virtual_backend
 from tests.broker.clients import Client, Ledger
 from tests.broker.reading import settle, take, texts
 from tests.broker.redis_server import RedisServer
+from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -37,9 +38,7 @@ class LateNews:
         self._listener._held = []
 
     async def arrive(self, count: int) -> None:
-        with anyio.fail_after(5):
-            while len(self._listener._held or ()) < count:
-                await anyio.sleep(0.001)
+        await until(lambda: len(self._listener._held or ()) >= count)
         held, self._listener._held = self._listener._held or [], None
         for name, message in held:
             self._listener._take(name, message)

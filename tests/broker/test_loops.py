@@ -19,6 +19,7 @@ from starlette_sse.exceptions import BrokerClosedError, BrokerError
 from starlette_sse.testing.virtual_time import AsyncioVirtualClock
 from tests.broker.reading import take, texts
 from tests.broker.redis_server import RedisServer
+from tests.waiting import until
 
 LOOPS = ["asyncio", "trio"]
 
@@ -233,9 +234,7 @@ def test_nothing_is_left_running(shared_redis: RedisServer) -> None:
             subscription = await broker.subscribe("a").__aenter__()
             await broker.publish("a", "x")
         await subscription.__aexit__(None, None, None)
-        with anyio.fail_after(5):
-            while len(shared_redis.command("CLIENT", "LIST").splitlines()) > before:
-                await anyio.sleep(0.01)
+        await until(lambda: len(shared_redis.command("CLIENT", "LIST").splitlines()) <= before)
 
     anyio.run(use)
 

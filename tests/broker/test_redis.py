@@ -20,6 +20,7 @@ from tests.broker.clients import Client, Ledger
 from tests.broker.reading import publish_together, settle, take, texts
 from tests.broker.redis_server import RedisServer, running
 from tests.servers.processes import ROOT
+from tests.waiting import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
 
@@ -32,9 +33,7 @@ async def test_a_process_has_one_listener_whatever_its_readers(own_redis: RedisS
                 await stack.enter_async_context(broker.subscribe([f"channel {n % 30}", "all"]))
             assert own_redis.command("CLIENT", "LIST", "TYPE", "pubsub").count(b"\n") == 1
             assert len(own_redis.command("PUBSUB", "CHANNELS")) == 31 + 1
-        with anyio.fail_after(5):
-            while own_redis.command("PUBSUB", "CHANNELS") != [b"{starlette_sse}:news:0:"]:
-                await anyio.sleep(0.01)
+        await until(lambda: own_redis.command("PUBSUB", "CHANNELS") == [b"{starlette_sse}:news:0:"])
         assert broker.health().channels == 0
 
 
@@ -72,9 +71,7 @@ async def test_dead_channels_vanish(own_redis: RedisServer, monkeypatch: pytest.
         first = await broker.publish("channel 0", "x")
         for n in range(1, 40):
             last = await broker.publish(f"channel {n}", "x")
-        with anyio.fail_after(5):
-            while own_redis.names(*(f":channel {n}" for n in range(40))):
-                await anyio.sleep(0.05)
+        await until(lambda: not own_redis.names(*(f":channel {n}" for n in range(40))))
         # Each takes out two of them at most.
         for _ in range(20):
             newest = await broker.publish("busy", "x")
@@ -243,9 +240,7 @@ async def test_a_failover_is_told(own_redis: RedisServer, tmp_path: Path) -> Non
     async with Broker(own_redis.url, observers=()) as broker:
         before = await broker.publish("a", "x")
     with running(tmp_path / "replica", *options) as replica:
-        with anyio.fail_after(20):
-            while not replica.names(":channel:a"):
-                await anyio.sleep(0.05)
+        await until(lambda: replica.names(":channel:a"))
         own_redis.kill()
         replica.command("REPLICAOF", "NO", "ONE")
         async with Broker(replica.url, observers=()) as broker:

@@ -22,6 +22,7 @@ from starlette_sse.presence import count_together
 from starlette_sse.testing import nothing_left_running
 from tests.broker.conftest import MakeBroker
 from tests.broker.reading import texts
+from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -80,8 +81,7 @@ def in_a_thread(function: Callable[[], object]) -> list[Any]:
 
 async def result_of(results: list[Any]) -> Any:
     """Wait for the thread."""
-    while not results:
-        await anyio.sleep(0.01)
+    await until(lambda: results)
     return results[0]
 
 
@@ -119,8 +119,7 @@ async def test_what_threads_are_publishing_is_published_before_the_end() -> None
     async with nothing_left_running():
         async with Broker(backend, observers=()) as broker:
             results = in_a_thread(lambda: broker.publish_from_thread("a", "x"))
-            while not backend.begun.is_set():
-                await anyio.sleep(0.01)
+            await until(backend.begun.is_set)
         assert isinstance(await result_of(results), str)
 
 
@@ -131,8 +130,7 @@ async def test_a_cancelled_lifespan_does_not_wait_for_what_threads_are_publishin
         with anyio.CancelScope() as scope:
             async with Broker(backend, observers=()) as broker:
                 results = in_a_thread(lambda: broker.publish_from_thread("a", "x"))
-                while not backend.begun.is_set():
-                    await anyio.sleep(0.01)
+                await until(backend.begun.is_set)
                 scope.cancel()
                 await anyio.sleep_forever()
         assert isinstance(await result_of(results), CancelledError)
@@ -254,8 +252,7 @@ class TestOnAsyncio:
         broker = Broker(backend, observers=())
         await asyncio.create_task(broker.__aenter__())
         results = in_a_thread(lambda: broker.publish_from_thread("a", "x"))
-        while not backend.begun.is_set():
-            await anyio.sleep(0.01)
+        await until(backend.begun.is_set)
         with anyio.move_on_after(0.05) as scope:
             await broker.__aexit__(None, None, None)
         assert scope.cancelled_caught

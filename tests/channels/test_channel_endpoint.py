@@ -27,6 +27,7 @@ from starlette_sse.observers import Observer, StreamFacts
 from starlette_sse.testing import Ending, SSETestClient, capture_logs
 from tests.streams.apps import app_of
 from tests.visits import Visit, scope_of
+from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -431,14 +432,12 @@ async def test_one_stalled_client_among_a_thousand_holds_nothing_up() -> None:
     async with anyio.create_task_group() as tasks:
         for number in range(clients):
             tasks.start_soon(serve, number)
-        while endpoint.broker.health().subscriptions < clients:
-            await anyio.sleep(0.01)
+        await until(lambda: endpoint.broker.health().subscriptions >= clients)
         for event in range(events):
             await endpoint.broker.publish("news", str(event))
             if event % 20 == 19:
                 await anyio.sleep(0.01)
-        while min(counts[1:]) < events:
-            await anyio.sleep(0.01)
+        await until(lambda: min(counts[1:]) >= events)
         assert counts == [0, *[events] * (clients - 1)]
         [channel] = endpoint.broker._log.channels.values()
         assert channel.end - channel.first == 50
@@ -499,8 +498,7 @@ async def test_a_stream_that_has_caught_up_does_not_hold_what_it_missed() -> Non
         try:
             for position in positions:
                 tasks.start_soon(serve, position)
-            while got < missed:
-                await anyio.sleep(0.01)
+            await until(lambda: got >= missed)
             await anyio.sleep(1)
             gc.collect()
             held, _ = tracemalloc.get_traced_memory()

@@ -16,6 +16,7 @@ from starlette_sse import Broker, ChannelEndpoint, CloseReason, close, drain, op
 from starlette_sse.broker.live import LiveReader
 from starlette_sse.observers import Observer, StreamFacts
 from tests.loopback import Reader, sends_from_callbacks, serving
+from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -120,9 +121,7 @@ async def test_a_send_that_was_slow_to_leave_is_finished_although_nothing_follow
             await asyncio.sleep(0)
             published += 1
         await reader.read(published)
-        async with asyncio.timeout(10):
-            while open_streams()[0].lag:
-                await asyncio.sleep(0.001)
+        await until(lambda: not open_streams()[0].lag)
 
 
 async def test_a_reader_that_stalls_for_good_ends_by_send_timeout(protocol: str, sent_now: list[bool]) -> None:
@@ -173,8 +172,7 @@ async def test_a_stalled_reader_holds_up_a_shutdown_for_the_grace_only(protocol:
             await asyncio.sleep(0)
         start = asyncio.get_running_loop().time()
         drain()
-        while endpoint.broker.health().subscriptions:
-            await asyncio.sleep(0.01)
+        await until(lambda: not endpoint.broker.health().subscriptions)
         assert asyncio.get_running_loop().time() - start < 10
 
 

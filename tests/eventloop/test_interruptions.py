@@ -16,11 +16,11 @@ pytestmark = pytest.mark.anyio
 
 async def test_a_block_that_is_interrupted_twice_is_left_once() -> None:
     """And nothing of it reaches what comes behind."""
-    block = current_event_loop().interruption()
+    block = current_event_loop().cancellable()
 
     async def interrupt() -> None:
-        block.interrupt()
-        block.interrupt()
+        block.cancel()
+        block.cancel()
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(interrupt)

@@ -28,6 +28,7 @@ from starlette_sse.testing import Ending, SSETestClient, VirtualClock
 from tests.broker.redis_server import running
 from tests.package.test_documents import DOCUMENTS, blocks, compiled, rendered
 from tests.servers.processes import ROOT
+from tests.waiting import until
 
 README = ROOT / "README.rst"
 BROADCAST = ROOT / "docs" / "broadcast.rst"
@@ -317,9 +318,7 @@ async def test_a_task_of_its_own_reads_a_broker() -> None:
         await broker.publish("weather", "rain")
         await broker.publish("traffic", "jam")
         tasks.start_soon(run(BROADCAST)["latest_of"], broker, readings, start)
-        with anyio.fail_after(5):
-            while len(readings) < 2:
-                await anyio.sleep(0.01)
+        await until(lambda: len(readings) == 2)
         tasks.cancel_scope.cancel()
     assert readings == {"weather": "rain", "traffic": "jam"}
 

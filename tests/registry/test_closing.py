@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette_sse import (
     Broker,
     BrokerClosedError,
+    BrokerError,
     BrokerUnavailableError,
     CloseReason,
     ConfigurationError,
@@ -299,6 +300,14 @@ async def test_an_error_of_the_app_leaves_as_it_is() -> None:
     with pytest.raises(LookupError):
         async with broker, follow_closes(broker):
             raise LookupError
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+async def test_a_broker_that_was_not_entered_is_told_as_it_is() -> None:
+    """Not in a group."""
+    with pytest.raises(BrokerError, match="must be entered"):
+        async with follow_closes(Broker("redis://127.0.0.1:1", observers=())):
+            raise AssertionError("it follows nothing")
 
 
 async def test_a_broker_that_is_closed_early_ends_the_following() -> None:

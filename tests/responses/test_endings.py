@@ -51,6 +51,14 @@ class Content:
         self.notes.append(message)
 
 
+class Failures(Observer):
+    def __init__(self) -> None:
+        self.failures: list[BaseException] = []
+
+    def failed(self, stream: Any, error: BaseException, *, during: str, propagates: bool) -> None:
+        self.failures.append(error)
+
+
 def client_of(response: Any) -> SSETestClient:
     return SSETestClient(response, timeout=4 * 3600, close_grace=600, lifespan=False)
 
@@ -95,6 +103,38 @@ async def test_the_close_handler_is_called_once_for_every_ending(content: Conten
     await answer(response, **options)
     assert content.notes == ["closed", {"type": "http.disconnect"}]
     assert response.active is False
+
+
+@pytest.mark.parametrize("ends_with", ["the end of the body", "the last event"])
+async def test_a_client_that_leaves_while_the_end_waits_for_it_is_noticed(ends_with: str) -> None:
+    """Without a send timeout nothing else would end it, as over HTTP/2 with a closed window."""
+    content, observer = Content("x", pause=0), Failures()
+
+    class Watched(EventSourceResponse):
+        observers = (observer,)
+
+    response = Watched(content(), client_close_handler_callable=content.note)
+    last_event = ends_with == "the last event"
+
+    def takes(message: Message) -> float:
+        return 7200 if message.get("more_body") is last_event else 0
+
+    exchange = await answer(response, takes=takes, leaves_after=600)
+    assert 600 <= exchange.took <= 603
+    assert content.notes == ["closed", Exchange.DISCONNECT if last_event else {"type": "http.disconnect"}]
+    assert observer.failures == []
+
+
+async def test_a_server_that_tells_of_the_end_before_its_send_returns_is_let_finish() -> None:
+    """Hypercorn says that the client has gone when the body is sent, and then readies the connection for another."""
+    exchange = Exchange(takes=lambda message: 0.5 if message.get("more_body") is False else 0)
+
+    async def content() -> AsyncIterator[Any]:
+        yield "x"
+        exchange.leave()
+
+    await exchange.run(EventSourceResponse(content()))
+    assert exchange.complete
 
 
 async def test_the_close_handler_is_called_when_the_server_cancels_the_request() -> None:

@@ -15,6 +15,7 @@ from starlette_sse import CloseReason
 from starlette_sse.eventloop import current_event_loop
 from tests.streams.apps import Noting
 from tests.visits import Visit, scope_of
+from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -100,21 +101,20 @@ async def test_cancellations_that_come_one_after_the_other_cut_no_step_of_the_cl
         scope = scope_of()
         await Slow(scope, receive, send)
 
-    for until in ("opened", "cleaned up", "disconnecting"):
+    for moment in ("opened", "cleaned up", "disconnecting"):
         Slow.notes.clear()
         opened.clear()
         task = asyncio.ensure_future(run())
         await opened.wait()
-        if until != "opened":
+        if moment != "opened":
             task.cancel()
-        while until != "opened" and until not in Slow.notes:
-            await asyncio.sleep(0.1)
+            await until(lambda: moment in Slow.notes)  # noqa: B023 - it is asked at once
         for _ in range(times):
             task.cancel()
             await asyncio.sleep(0.1)
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert Slow.notes == ["connected", "cleaned up", "disconnecting", CloseReason.CANCELLED], until
+        assert Slow.notes == ["connected", "cleaned up", "disconnecting", CloseReason.CANCELLED], moment
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)

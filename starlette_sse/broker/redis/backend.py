@@ -63,9 +63,9 @@ class RedisBackend(Backend):
 
     async def append(self, channel: str, body: bytes, key: str | None) -> str:
         with self._evidence():
-            event_id = await self._remote.append(channel, body, key)
-        self._log.acknowledge(event_id)
-        return event_id
+            position = await self._remote.append(channel, body, key)
+        self._log.acknowledge(position)
+        return str(position)
 
     async def listen(self, channels: Sequence[str]) -> None:
         await self._listener.listen(channels)
@@ -77,7 +77,7 @@ class RedisBackend(Backend):
         with self._evidence():
             answer = await self._remote.read(channels, after, limit)
         # A reader goes on from there: what is lost of it is not lost without a word.
-        self._log.acknowledge(str(answer.newest if isinstance(answer, Gap) else answer.upto))
+        self._log.acknowledge(answer.newest if isinstance(answer, Gap) else answer.upto)
         return answer
 
     async def top(self) -> Position:

@@ -249,7 +249,7 @@ class Listener:
         if state is None or state[0].epoch != self._log.epoch or state[0].seq < known:
             raise ContinuityError("the log in Redis is gone, or has gone back to an older state")
         # Readers begin there: what is lost of it is not lost without a word.
-        self._log.acknowledge(str(state[0]))
+        self._log.acknowledge(state[0])
         return state
 
     async def _prove(self, names: Sequence[str]) -> None:

@@ -61,8 +61,8 @@ class RemoteLog:
             return None
         return Position(str(reply[0], "ascii"), int(reply[1])), [int(top) for top in reply[2:]]
 
-    async def append(self, channel: str, body: bytes, key: str | None) -> str:
-        """Add an event and return its id."""
+    async def append(self, channel: str, body: bytes, key: str | None) -> Position:
+        """Add an event and return its position."""
         retention = self._log.retention
         bounds = (retention.history, milliseconds(retention.max_age), retention.max_bytes)
         lives = (self._log_lives(), milliseconds(retention.max_age + REMEMBERED))
@@ -77,7 +77,7 @@ class RemoteLog:
                 f"{self._connections.address} loses the log as soon as it has one: "
                 "give it memory, and maxmemory-policy noeviction, which evicts no keys"
             )
-        return str(reply, "ascii")
+        return Position(str(reply[0], "ascii"), int(reply[1]))
 
     async def read(self, channels: Sequence[str], after: Position, limit: int) -> Page | Gap:
         """Return what ``channels`` hold after a position, about ``limit`` bytes of it."""

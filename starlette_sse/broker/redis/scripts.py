@@ -69,8 +69,8 @@ return redis.call('HMGET', KEYS[1], 'epoch', 'seq', 'ancestors')
 
 #: KEYS: the hash. ARGV: the keys' prefix, the hash's time to live in ms, the streams' time to live in ms, the history,
 #: the greatest age in ms, the greatest number of bytes, the channel, the body, and the key if there is one.
-#: Returns the id; nil if there is no log, and an error if it may not write. What is raised is raised behind a write,
-#: which Redis does not undo.
+#: Returns the epoch and the number; nil if there is no log, and an error if it may not write. What is raised is raised
+#: behind a write, which Redis does not undo.
 APPEND = """
 local log = redis.call('HMGET', KEYS[1], 'name', 'epoch', 'floor', 'life')
 if not log[1] or moved(log[4]) then return nil end
@@ -123,7 +123,7 @@ redis.call('PEXPIRE', tops, ARGV[2])
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 local news = ARGV[1] .. 'news:' .. database .. ':'
 redis.call('PUBLISH', news .. ARGV[7], string.format('%s %.0f ', log[2], seq) .. record)
-return string.format('%s-%.0f', log[2], seq)
+return {log[2], seq}
 """
 
 #: KEYS: the hash. ARGV: the keys' prefix, the hash's time to live in ms, and channels.
