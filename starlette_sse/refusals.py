@@ -78,11 +78,18 @@ class StreamRefusedError(Exception):
 
 
 def refuse(
-    request: Request, refusal: Refusal, *, wait: float = 0.0, headers: Mapping[str, str] | None = None
+    request: Request,
+    refusal: Refusal,
+    *,
+    wait: float = 0.0,
+    headers: Mapping[str, str] | None = None,
+    last_event_id: str | None = None,
 ) -> Response:
     """Return the answer for a client that is refused, by the table above.
 
     :param wait: seconds that the client must wait at least.
+    :param last_event_id: the client's own, which it gets back: a library that makes a new ``EventSource`` for each
+        attempt would forget it for an event without one.
     :param headers: the endpoint's own; a browser that misses those for CORS would give up for good.
     """
     seconds = wait + random.uniform(*COME_BACK)  # noqa: S311 - spreads clients, guards nothing
@@ -92,5 +99,7 @@ def refuse(
         own["Retry-After"] = str(math.ceil(seconds))
         return PlainTextResponse(f"refused: {refusal.reason}", refusal.status, headers=own)
     retry = min(round(seconds * 1000), LONGEST_RETRY)
-    event = ServerSentEvent({"reason": refusal.reason}, event=REJECTED_EVENT, retry=retry)
+    # A query may hold what no id can.
+    known = last_event_id if last_event_id and last_event_id.isprintable() else None
+    event = ServerSentEvent({"reason": refusal.reason}, event=REJECTED_EVENT, id=known, retry=retry)
     return Response(event.encode(), media_type="text/event-stream", headers=own)

@@ -30,6 +30,16 @@ from starlette_sse.streams import Stream, StreamSettings
 
 __all__ = ["EventSourceResponse"]
 
+#: Methods of sse-starlette's response that have no counterpart here.
+NEVER_CALLED = {
+    "_listen_for_disconnect",
+    "_listen_for_exit_signal",
+    "_listen_for_exit_signal_with_grace",
+    "_ping",
+    "_send_with_timeout",
+    "_stream_response",
+}
+
 
 class EventSourceResponse(Response):
     """A response that streams events; parameters and meaning are sse-starlette's.
@@ -68,6 +78,11 @@ class EventSourceResponse(Response):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        for name in sorted(NEVER_CALLED.intersection(vars(cls))):
+            raise ConfigurationError(
+                f"{cls.__qualname__}.{name} is a method of sse-starlette's and would never be called; wrap __call__ or "
+                "the content, or write an SSEEndpoint, which has hooks for all of it"
+            )
         if not hasattr(cls.observers, "__get__"):
             check_observers(f"{cls.__qualname__}.observers", cls.observers)
 

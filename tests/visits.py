@@ -28,11 +28,12 @@ class Visit:
         *,
         path: str = "/",
         headers: Mapping[str, str] | None = None,
+        query_string: bytes = b"",
         left: anyio.Event | None = None,
     ) -> None:
         self._endpoint = endpoint
         sent = [(key.encode(), value.encode()) for key, value in (headers or {}).items()]
-        self.scope = scope_of(path, client=(client, 1234), headers=sent)
+        self.scope = scope_of(path, client=(client, 1234), headers=sent, query_string=query_string)
         self.left = left or anyio.Event()
         self.status = 0
         self.headers: dict[str, str] = {}

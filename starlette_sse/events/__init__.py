@@ -10,6 +10,7 @@ from starlette_sse.events.event import (
     ServerSentEvent,
     as_event,
     as_frame,
+    as_lines,
     frame_encoder,
 )
 from starlette_sse.events.fragments import FRAME, Fragment, OpenEvent, ready
@@ -22,6 +23,7 @@ __all__ = [
     "ServerSentEvent",
     "as_event",
     "as_frame",
+    "as_lines",
     "frame_encoder",
     "ready",
 ]

@@ -15,10 +15,10 @@ from typing import Any, Self
 
 from starlette_sse.events.fields import identifier, lines, milliseconds, one_line, separator
 from starlette_sse.events.fragments import FRAME, ready
-from starlette_sse.events.jsontext import dumps
+from starlette_sse.events.jsontext import dumps, escaped
 from starlette_sse.exceptions import InvalidEventError
 
-__all__ = ["JSONServerSentEvent", "ServerSentEvent", "as_event", "as_frame", "frame_encoder"]
+__all__ = ["JSONServerSentEvent", "ServerSentEvent", "as_event", "as_frame", "as_lines", "frame_encoder"]
 
 PARAMETERS = ("data", "event", "id", "retry", "comment", "sep")
 KNOWN = frozenset(PARAMETERS)
@@ -248,6 +248,21 @@ def as_frame(item: Any, sep: str | None = None, event_class: type[ServerSentEven
     return frame_encoder(sep, event_class)(item)
 
 
+def as_lines(item: Any, sep: str, event_class: type[ServerSentEvent] = ServerSentEvent) -> bytes:
+    """Return what :func:`as_frame` does, but without a blank line if no field waits for one.
+
+    A comment and ``retry`` count line by line. Nothing is dispatched at a blank line behind them (HTML, 9.2.6), but
+    many libraries hand on an event without data there, and who parses that as JSON fails.
+    """
+    if isinstance(item, FRAME):
+        return bytes(item)
+    event = as_event(item, event_class)
+    frame, end = as_frame(event, sep), (event.sep or sep).encode()
+    if event.data is not None or event.id is not None or not frame.endswith(end + end):
+        return frame
+    return frame[: -len(end)]
+
+
 def frame_encoder(
     sep: str | None = None, event_class: type[ServerSentEvent] = ServerSentEvent
 ) -> Callable[[Any], bytes]:
@@ -306,7 +321,7 @@ def json_text(event: ServerSentEvent, value: Any) -> str:
             f"data of type {type(value).__name__} cannot become JSON: {remedy(event, value, exc)}"
         ) from exc
     try:
-        return text if isinstance(text, str) else str(text, "utf-8")
+        return escaped(text if isinstance(text, str) else str(text, "utf-8"))
     except (TypeError, UnicodeDecodeError) as exc:
         raise InvalidEventError(
             f"{type(event).__qualname__}.dumps must return a str, or bytes in UTF-8; not {type(text).__name__}: {exc}"

@@ -11,7 +11,11 @@ from enum import Enum
 from typing import Any
 from uuid import UUID
 
-__all__ = ["dumps"]
+__all__ = ["dumps", "escaped"]
+
+#: What str.splitlines() takes for a line's end and JSON lets stand, with its escape. No line of an event ends there
+#: (HTML, 9.2.5), but some clients split so, among them who reads by httpx's iter_lines().
+NO_LINE_ENDS = {"\x85": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
 
 def jsonable(value: Any) -> Any:
@@ -48,6 +52,15 @@ def record_fields(cls: Any) -> Iterable[tuple[str, str]] | None:
     if hasattr(cls, "__struct_encode_fields__"):  # msgspec
         return zip(cls.__struct_encode_fields__, cls.__struct_fields__, strict=True)
     return None
+
+
+def escaped(text: str) -> str:
+    """Return the same JSON in text that clients cannot take for several lines."""
+    if not text.isascii():
+        for character, escape in NO_LINE_ENDS.items():
+            if character in text:
+                text = text.replace(character, escape)
+    return text
 
 
 dumps: Callable[[Any], str] = json.JSONEncoder(

@@ -238,6 +238,25 @@ def test_the_encoder_is_swapped_in_one_place() -> None:
     assert Msgspec("é").data == '"é"'
 
 
+@pytest.mark.parametrize("event_class", [ServerSentEvent, Msgspec, JSONServerSentEvent])
+@pytest.mark.parametrize("character", ["\x85", "\u2028", "\u2029"])
+def test_json_is_one_line_for_who_splits_text_as_python_does(
+    event_class: type[ServerSentEvent], character: str
+) -> None:
+    """So httpx's iter_lines() does; the client parses the same."""
+    value = [f"one{character}two", {character: "é"}]
+    text = event_class(value).data
+    assert text is not None
+    assert text.splitlines() == [text]
+    assert json.loads(text) == value
+    assert "é" in text
+
+
+def test_text_that_is_given_as_such_is_not_json() -> None:
+    """It is sent as it is."""
+    assert ServerSentEvent("a\u2028b").data == "a\u2028b"
+
+
 @pytest.mark.parametrize("value", [Opaque(), b"x"])
 def test_an_error_of_another_encoder_is_mapped(value: Any) -> None:
     """The remedy is the same whoever found that there is no JSON form."""

@@ -56,9 +56,11 @@ REASONS = [
 ]
 
 
-async def refused(endpoint: type[SSEEndpoint], times: int = 1, headers: dict[str, str] | None = None) -> list[Visit]:
+async def refused(
+    endpoint: type[SSEEndpoint], times: int = 1, headers: dict[str, str] | None = None, query: bytes = b""
+) -> list[Visit]:
     """Return visits that came while the endpoint's one stream was open."""
-    visits = [Visit(endpoint, headers=headers) for _ in range(times)]
+    visits = [Visit(endpoint, headers=headers, query_string=query) for _ in range(times)]
     # A rate remembers the visitors of the test's other parameters.
     first = Visit(endpoint)
     async with anyio.create_task_group() as tasks:
@@ -99,6 +101,24 @@ async def test_an_event_source_gets_a_stream_that_ends_with_a_retry(
     assert (event.type, event.data) == ("stream-rejected", f'{{"reason":"{reason}"}}')
     assert decoder.retry is not None
     assert (least - 1) * 1000 <= decoder.retry <= (most + 1) * 1000
+
+
+@pytest.mark.parametrize(
+    ("headers", "query", "told"),
+    [
+        ({"last-event-id": "7"}, b"", "7"),
+        ({}, b"lastEventId=7", "7"),
+        ({}, b"lastEventId=7%0Adata:%20forged", ""),
+        ({}, b"lastEventId=%00", ""),
+        ({}, b"lastEventId=", ""),
+        ({}, b"", ""),
+    ],
+)
+async def test_a_refusal_leaves_an_event_source_its_place(headers: dict[str, str], query: bytes, told: str) -> None:
+    """A library that makes a new one for each attempt goes by the id of its last event."""
+    (visit,) = await refused(Full, headers={**EVENT_SOURCE, **headers}, query=query)
+    (event,) = EventDecoder().feed(visit.body)
+    assert (event.type, event.last_event_id) == ("stream-rejected", told)
 
 
 async def test_refused_clients_come_back_spread_out() -> None:

@@ -14,6 +14,7 @@ from starlette.background import BackgroundTask
 from starlette.responses import PlainTextResponse, Response
 
 from starlette_sse import ConfigurationError, EventSourceResponse
+from starlette_sse.responses import NEVER_CALLED
 from tests.responses.packages import sse_starlette
 
 
@@ -297,6 +298,19 @@ def test_what_is_no_observer_is_refused_with_the_class() -> None:
     """And not by each request."""
     with pytest.raises(ConfigurationError, match=r"Wrong\.observers must be a sequence of Observer instances"):
         type("Wrong", (EventSourceResponse,), {"observers": (1,)})
+
+
+@pytest.mark.parametrize("name", ["_ping", "_stream_response", "_listen_for_disconnect", "_listen_for_exit_signal"])
+def test_a_method_of_sse_starlettes_that_would_never_be_called_is_refused_with_the_class(name: str) -> None:
+    """Whoever has overridden it counts on it."""
+    with pytest.raises(ConfigurationError, match=rf"Own\.{name} is a method of sse-starlette's"):
+        type("Own", (EventSourceResponse,), {name: lambda self: None})
+
+
+def test_every_private_method_of_sse_starlettes_is_known() -> None:
+    """A new version may have more."""
+    private = {name for name in vars(sse_starlette.EventSourceResponse) if name.startswith("_") and name[1] != "_"}
+    assert private == NEVER_CALLED
 
 
 def test_observers_may_be_a_property() -> None:

@@ -16,7 +16,7 @@ from starlette_sse import Broker, ChannelEndpoint, ServerSentEvent
 from starlette_sse.streams.deadlines import Deadlines
 from starlette_sse.testing import Ending, SSETestClient
 from tests.streams.apps import Noting, serve
-from tests.visits import scope_of
+from tests.visits import Visit, scope_of
 
 pytestmark = pytest.mark.anyio
 
@@ -33,6 +33,43 @@ async def test_an_idle_stream_is_pinged_every_interval_after_a_jittered_first() 
         assert 7.5 <= times[0] - opened <= 15.0
         assert [later - earlier for earlier, later in pairwise(times)] == pytest.approx([15.0] * 3)
         assert {comment.text for comment in stream.comments[1:]} == {"ping"}
+
+
+class Shouting(ServerSentEvent):
+    def encode(self, sep: str | None = None) -> bytes:
+        return b"A!"
+
+
+@pytest.mark.parametrize("line_end", ["\r\n", "\n", "\r"])
+@pytest.mark.parametrize(
+    ("ping", "frame"),
+    [
+        (ServerSentEvent(comment="a\nb"), ": a\r\n: b\r\n"),
+        ({"comment": "a", "retry": 5}, ": a\r\nretry: 5\r\n"),
+        (ServerSentEvent(id="7"), "id: 7\r\n\r\n"),
+        (ServerSentEvent("", event="ping"), "event: ping\r\ndata: \r\n\r\n"),
+        (Shouting(comment="a"), "A!"),
+        (b": as it is\n\n", ": as it is\n\n"),
+    ],
+)
+async def test_what_is_no_event_has_no_blank_line(line_end: str, ping: Any, frame: str) -> None:
+    """Many libraries hand on an event at each; a comment and ``retry`` count at the ends of their lines."""
+
+    class Idle(Noting):
+        sep = line_end
+        retry = 300
+        ping_interval = 15.0
+
+        def ping_message(self, request: Request) -> Any:
+            return ping
+
+    opening = ": open\r\nretry: 300\r\ndata: first\r\n\r\n".replace("\r\n", line_end)
+    visit = Visit(Idle)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(visit.run)
+        await anyio.sleep(31)
+        visit.left.set()
+    assert visit.body.decode() == opening + 2 * frame.replace("\r\n", line_end)
 
 
 @pytest.mark.parametrize("events", [0, 1, 3])
@@ -200,9 +237,9 @@ async def test_sends_never_overlap() -> None:
 
     scope = scope_of()
     await Busy(scope, anyio.sleep_forever, send)  # type: ignore[arg-type]
-    assert b": ping\r\n\r\n" in bodies
+    assert b": ping\r\n" in bodies
     # The first event was ready before the response began, so it left with the opening frame.
-    assert bodies[1] == b": open\r\n\r\ndata: 0\r\n\r\n"
+    assert bodies[1] == b": open\r\ndata: 0\r\n\r\n"
     assert [body for body in bodies if body.startswith(b"data")] == [
         f"data: {n}\r\n\r\n".encode() for n in range(1, 50)
     ]
