@@ -19,6 +19,7 @@ from starlette.routing import Route
 from starlette_sse import SSEEndpoint, lifespan
 from starlette_sse.decoding import EventDecoder
 from starlette_sse.streams.writers import FrameWriter
+from tests.waiting import until
 
 __all__ = ["Reader", "connections_of", "open_stream", "puts_past_send", "sends_from_callbacks", "serving"]
 
@@ -30,11 +31,15 @@ async def serving(
     """Run the app, made with ``options``, on a real uvicorn in this loop and give its port."""
     app = Starlette(routes=[Route("/", endpoint)], lifespan=lifespan, **options)
     listener = socket.create_server(("127.0.0.1", 0))
-    chosen = {"timeout_graceful_shutdown": 5, **(server_options or {})}
+    # The oldest uvicorn would import what websockets has declared old.
+    chosen = {"timeout_graceful_shutdown": 5, "ws": "none", **(server_options or {})}
     config = uvicorn.Config(app, http=protocol, log_level="warning", **chosen)
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve(sockets=[listener]))
     try:
+        await until(lambda: server.started or task.done())
+        if task.done():
+            task.result()
         yield listener.getsockname()[1]
     finally:
         server.should_exit = True

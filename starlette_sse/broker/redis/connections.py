@@ -37,10 +37,11 @@ ERRORS = (RedisError, OSError, TimeoutError)
 #: What the server says no with.
 REFUSALS = (ResponseError, AuthenticationError, AuthorizationError)
 
-#: What it says instead when it has not read its data yet, or its cluster is not whole; BUSY, as it runs the script of
-#: somebody else for too long, has no class of its own. It has done nothing, and will be there again by itself.
+#: What it says instead when it has not read its data yet, its cluster is not whole, or it runs the script of somebody
+#: else for too long. It has done nothing, and will be there again by itself.
 PASSING = (BusyLoadingError, ClusterDownError, TryAgainError)
-BUSY = "BUSY "
+#: The same where redis-py has no class for it, as it has none for the first, and its older versions for none of them.
+PASSING_CODES = ("BUSY ", "CLUSTERDOWN ", "TRYAGAIN ")
 
 #: What the server adds to an error that a script has raised, and not to one that it has returned or that stopped it
 #: from being run: the script may have written before.
@@ -207,7 +208,7 @@ class Connections:
         return self._pool
 
     def _unavailable(self, error: BaseException, *, in_doubt: bool = False) -> BrokerUnavailableError:
-        passing = isinstance(error, PASSING) or str(error).startswith(BUSY)
+        passing = isinstance(error, PASSING) or str(error).startswith(PASSING_CODES)
         if isinstance(error, REFUSALS) and not passing:
             in_doubt = RAISED in str(error)
             outcome = "; a part of it may have been done" if in_doubt else ""
