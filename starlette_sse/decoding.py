@@ -10,6 +10,9 @@ __all__ = ["EventDecoder", "MessageEvent"]
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
+#: The fields that count at the blank line behind them.
+OF_AN_EVENT = frozenset({b"data", b"event", b"id"})
+
 
 @dataclass(frozen=True, slots=True)
 class MessageEvent:
@@ -46,7 +49,10 @@ class EventDecoder:
 
     @property
     def pending(self) -> bool:
-        """Whether the bytes so far end inside an event; one that the stream's end cuts there is never delivered."""
+        """Whether the bytes so far end inside an event, or a line; what the stream's end cuts there is never delivered.
+
+        A comment and ``retry`` count at the end of their line.
+        """
         return self._open or bool(self._line)
 
     def feed(self, chunk: bytes) -> list[MessageEvent]:
@@ -70,8 +76,8 @@ class EventDecoder:
     def _interpret(self, line: bytes) -> MessageEvent | None:
         if not line:
             return self._dispatch()
-        self._open = True
         name, _, value = line.partition(b":")
+        self._open = self._open or name in OF_AN_EVENT
         value = value.removeprefix(b" ")
         match name:
             case b"data":

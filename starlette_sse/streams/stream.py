@@ -42,7 +42,8 @@ ABRUPT = frozenset({CloseReason.CLIENT_GONE, CloseReason.SEND_TIMEOUT, CloseReas
 #: The events ended by themselves: what was sent of them may still be on its way to a slow client.
 UNHURRIED = frozenset({CloseReason.FINISHED, CloseReason.ERROR})
 
-#: Seconds that the last frame has when the client has left: a server says that of a response which it still ends, too.
+#: Seconds that the last frame still has when the client is said to have left: some servers say so of a response that
+#: they are just ending, and need a moment to get the connection ready for the next.
 PARTING = 1.0
 
 #: The app lets the client read no more.

@@ -147,8 +147,9 @@ def test_a_stream_cut_within_an_event_is_pending() -> None:
     assert not decoder.pending
     decoder.feed(b"\n")
     assert not decoder.pending
-    decoder.feed(b": ping\n")
-    assert decoder.pending
+    for part, pending in ((b": ping", True), (b"\nretry: 5\n", False), (b"id: 7\n: ping\n", True)):
+        decoder.feed(part)
+        assert decoder.pending == pending
 
 
 def test_an_event_is_delivered_at_its_last_carriage_return() -> None:
