@@ -34,7 +34,7 @@ class EventDecoder:
     """
 
     def __init__(self, on_comment: Callable[[str], object] | None = None, *, last_event_id: str = "") -> None:
-        self.last_event_id = last_event_id
+        self.last_event_id: str = last_event_id
         """What a client would send as ``Last-Event-ID`` now: the last id that a blank line has confirmed."""
         self.retry: int | None = None
         """The last reconnection time that the stream gave, in milliseconds."""

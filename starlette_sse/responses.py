@@ -125,14 +125,16 @@ class EventSourceResponse(Response):
         if is_kind(inspect.iscoroutinefunction, ping_message_factory):
             raise ConfigurationError("ping_message_factory must be a plain function: a ping does not wait for anything")
         check_settable("shutdown_event", shutdown_event)
-        self.body_iterator = as_async_iterable(content, "content")
+        self.body_iterator: AsyncIterable[Any] = as_async_iterable(content, "content")
         self.status_code = status_code
         self.media_type = self.media_type if media_type is None else media_type
         self.background = background
-        self.sep = sep or self.DEFAULT_SEPARATOR
+        self.sep: str = sep or self.DEFAULT_SEPARATOR
         self.ping_interval = self.DEFAULT_PING_INTERVAL if ping is None else ping
         self.ping_message_factory = ping_message_factory
-        self.data_sender_callable = None if data_sender_callable is None else awaitable(data_sender_callable)
+        self.data_sender_callable: Callable[[], Awaitable[None]] | None = (
+            None if data_sender_callable is None else awaitable(data_sender_callable)
+        )
         self.send_timeout = send_timeout
         self.client_close_handler_callable = client_close_handler_callable
         self._shutdown_event = shutdown_event

@@ -139,7 +139,7 @@ class SSEEndpoint(HTTPEndpoint):
         self.receive = receive
         self.send = send
         #: Names this stream in the log and in its error event.
-        self.connection_id = os.urandom(8).hex()
+        self.connection_id: str = os.urandom(8).hex()
         self._sse_visit: Visit | None = None
 
     # Hooks
@@ -184,7 +184,7 @@ class SSEEndpoint(HTTPEndpoint):
         return ServerSentEvent(comment="ping")
 
     @hook
-    async def on_error(self, request: Request, error: BaseException) -> ServerSentEvent | None:
+    async def on_error(self, request: Request, error: Exception) -> ServerSentEvent | None:
         """Return the last event of a stream that ``error`` ended; None cuts the body and lets the error propagate."""
         debug = bool(getattr(self.scope.get("app"), "debug", False))
         return error_event(error, connection_id=self.connection_id, debug=debug)

@@ -80,7 +80,7 @@ class EndpointResponse(Response):
         self.status_code = status_code
         self.background = background
         self.body = b""
-        self.raw_headers = []
+        self.raw_headers: list[tuple[bytes, bytes]] = []
         self._endpoint = endpoint
         self._attributes = attributes
 
