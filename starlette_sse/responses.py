@@ -205,6 +205,7 @@ class EventSourceResponse(Response):
     async def _send_stream(self, scope: Scope, receive: Receive, send: Send, start: Message) -> None:
         if self._stream is not None or not self._active:
             raise ConfigurationError("a response answers one request: make an EventSourceResponse for each")
+        sender = self.data_sender_callable
         self._stream = stream = Stream(
             ResponseOwner(self, scope["type"]),
             StreamIdentity(secrets.token_hex(8), self._name_for(scope), scope.get("path", "")),
@@ -220,7 +221,7 @@ class EventSourceResponse(Response):
                 start,
                 b"",
                 events=self._iterate,
-                companion=self.data_sender_callable,
+                companions=() if sender is None else (("data_sender_callable", sender),),
                 events_receive=scope["type"] == "http" and has_body(scope),
             )
         finally:

@@ -6,7 +6,8 @@ sends through a writer (:mod:`~starlette_sse.streams.writers`), lets a producer 
 (:mod:`~starlette_sse.streams.companions`), hears that the client has gone
 (:mod:`~starlette_sse.streams.listeners`), watches the clock by one alarm (:mod:`~starlette_sse.streams.deadlines`),
 takes the steps of the end (:mod:`~starlette_sse.streams.endings`) and asks its owner for what is the endpoint's
-(:mod:`~starlette_sse.streams.owners`). A ``send`` that has been begun in a callback is ended in a task
+(:mod:`~starlette_sse.streams.owners`). Why something beside it has ended, an exception tells
+(:mod:`~starlette_sse.streams.causes`). A ``send`` that has been begun in a callback is ended in a task
 (:mod:`~starlette_sse.streams.resumed`). What is known of particular servers is in
 :mod:`~starlette_sse.streams.servers`, and how uvicorn's ``send`` is passed by in :mod:`~starlette_sse.streams.chunks`.
 """

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from starlette_sse.eventloop import Alarm, EventLoop, Tasks
-from starlette_sse.streams.producers import bare, foreign_cancellation
+from starlette_sse.streams.causes import bare, foreign_cancellation
 
 __all__ = ["Companions"]
 

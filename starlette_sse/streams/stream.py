@@ -218,7 +218,7 @@ class Stream:
         opening: bytes,
         *,
         events: Callable[[], AsyncIterator[Any]] | None = None,
-        companion: Callable[[], Awaitable[object]] | None = None,
+        companions: Sequence[tuple[str, Callable[[], Awaitable[object]]]] = (),
         events_receive: bool = False,
     ) -> None:
         """Drive the stream until it is closed and cleaned up.
@@ -226,7 +226,8 @@ class Stream:
         :param start: the ``http.response.start`` message.
         :param opening: the first bytes of the body, may be empty.
         :param events: makes the iterator whose items are sent.
-        :param companion: runs beside the stream, which its error ends, and is cancelled when the stream ends.
+        :param companions: run beside the stream, each with its name; an error of theirs ends the stream, whose end
+            cancels them.
         :param events_receive: whether ``events`` may receive the request's body in its first step, before the
             stream listens for the client's end.
         :raises Exception: what ended the stream, if the client was not told.
@@ -236,13 +237,13 @@ class Stream:
             async with self._loop.tasks() as tasks:
                 try:
                     with self._conversation:
-                        self._begin(tasks, events, companion)
+                        self._begin(tasks, events, companions)
                         if events_receive and self._producer is not None:
                             await self._producer.first_step()
                         self._listener = listen(self._receive, self._loop, tasks, self)
                         await self._open(start, opening)
                         # What is held here is held as long as the stream lives.
-                        del start, opening, events, companion
+                        del start, opening, events, companions
                         while self._reason is None:
                             try:
                                 frame = await self._source.pull()
@@ -273,16 +274,16 @@ class Stream:
         self,
         tasks: Tasks,
         events: Callable[[], AsyncIterator[Any]] | None,
-        companion: Callable[[], Awaitable[object]] | None,
+        companions: Sequence[tuple[str, Callable[[], Awaitable[object]]]],
     ) -> None:
         """Start what runs beside the stream."""
         if events is not None:
             self._producer = self._produce(events())
             tasks.start(self._producer.run)
-        if companion is not None or self._settings.authorize_interval is not None:
+        if companions or self._settings.authorize_interval is not None:
             self._companions = Companions(self._loop, tasks, self._fail_beside)
-        if companion is not None and self._companions is not None:
-            self._companions.start("data_sender_callable", companion)
+            for name, companion in companions:
+                self._companions.start(name, companion)
 
     def _produce(self, events: AsyncIterator[Any]) -> Producer:
         on_sent = self._tell_sent if self._watched else None

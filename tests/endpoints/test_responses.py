@@ -128,7 +128,7 @@ async def test_a_dependency_hears_of_an_error_that_the_client_is_not_told_of(tol
             yield "first"
             raise RuntimeError("a fault")
 
-        async def on_error(self, request: Request, error: BaseException) -> ServerSentEvent | None:
+        async def on_error(self, request: Request, error: Exception) -> ServerSentEvent | None:
             return await super().on_error(request, error) if told else None
 
     noted = []

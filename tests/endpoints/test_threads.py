@@ -216,7 +216,7 @@ async def test_plain_hooks_that_end_a_stream_have_threads_though_all_others_are_
                 await anyio.sleep_forever()
             raise ValueError
 
-        def on_error(self, request: Request, error: Exception) -> ServerSentEvent:  # type: ignore[override]
+        def on_error(self, request: Request, error: Exception) -> ServerSentEvent:
             return ServerSentEvent("told")
 
         def on_drain(self, request: Request) -> ServerSentEvent:

@@ -201,7 +201,7 @@ class Awaited(Soaked):
         await trouble(request, "on_disconnect")
         note("left", name=name_of(request))
 
-    async def on_error(self, request: Request, error: BaseException) -> ServerSentEvent | None:
+    async def on_error(self, request: Request, error: Exception) -> ServerSentEvent | None:
         await trouble(request, "on_error")
         event: ServerSentEvent | None = await super().on_error(request, error)
         return event
@@ -223,7 +223,7 @@ class Crowded(Told):
 
 
 class Cut(Told):
-    async def on_error(self, request: Request, error: BaseException) -> None:
+    async def on_error(self, request: Request, error: Exception) -> None:
         await trouble(request, "on_error")
 
 
@@ -252,7 +252,7 @@ class Plain(Soaked):
         trouble_in_thread(request, "on_disconnect")
         note("left", name=name_of(request))
 
-    def on_error(self, request: Request, error: BaseException) -> Any:
+    def on_error(self, request: Request, error: Exception) -> Any:
         trouble_in_thread(request, "on_error")
         return super().on_error(request, error)
 
