@@ -41,6 +41,9 @@ UNBOUNDED, UNSTOPPABLE = "daphne", "hypercorn-trio"
 #: Exceptions on the server's standard error that are as they should be.
 EXPECTED = re.compile(rf"{PLANNED}|SendTimeoutError|Caught handled exception, but response already started")
 
+#: Their first process holds the socket that the worker has stopped to listen at: who comes then is heard by nobody.
+HOLDING = "-worker"
+
 #: Servers' own faults, by how their names begin: asyncio before 3.12 complains of tasks that hypercorn has cancelled,
 #: hypercorn on trio ends a connection in the middle of a send, and uvicorn with h11 answers what is no HTTP by itself
 #: while the app answers what came before.
@@ -216,7 +219,8 @@ def misread(life: Life, visit: Visit, seen: Seen, kind: Kind, upsets: Mapping[st
     headers_alone = visit.way == "head" and life.name == visit.names[0]
     if seen.status == 200 and not (headers_alone or life.counts["connected"] or life.counts["rejected"]):
         yield "an answer of 200, and neither a stream nor a refusal"
-    if seen.hung and (kind.cuts or life.reason != "error"):
+    unheard = kind.name.endswith(HOLDING) and "stop" in upsets and not (seen.status or life.entries)
+    if seen.hung and not unheard and (kind.cuts or life.reason != "error"):
         yield "the response has no end"
     if not seen.whole or not life.counts["opened"]:
         untold = life.reason in ("error", "unauthorized") and visit.endpoint in ("cut", "response")
