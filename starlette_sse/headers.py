@@ -1,11 +1,13 @@
-"""The headers of an event stream's response."""
+"""The headers of event streams: a response's, and the one by which a client resumes."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from typing import Any
 
-__all__ = ["StreamHeaders", "for_protocol"]
+from starlette.datastructures import QueryParams
+
+__all__ = ["StreamHeaders", "for_protocol", "last_event_id"]
 
 RawHeaders = list[tuple[bytes, bytes]]
 
@@ -58,3 +60,11 @@ def for_protocol(scope: Mapping[str, Any], headers: RawHeaders) -> RawHeaders:
     if keeps_alive(scope):
         return headers.copy()
     return [(name, value) for name, value in headers if name.lower() != b"connection"]
+
+
+def last_event_id(scope: Mapping[str, Any]) -> str | None:
+    """Return the id that the client resumes after; the standard sends it as UTF-8."""
+    for name, value in scope["headers"]:
+        if name == b"last-event-id":
+            return str(value, "utf-8", "replace")
+    return QueryParams(scope["query_string"]).get("lastEventId") if scope.get("query_string") else None

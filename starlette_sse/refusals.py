@@ -28,6 +28,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from starlette_sse.events import ServerSentEvent
 from starlette_sse.events.fields import LONGEST_RETRY
+from starlette_sse.headers import last_event_id
 
 __all__ = [
     "BROKER_AWAY",
@@ -45,6 +46,9 @@ REJECTED_EVENT = "stream-rejected"
 
 #: When a refused client comes back, in seconds, at random between these.
 COME_BACK = (5.0, 15.0)
+
+#: The longest id that a refused client gets back, in characters.
+LONGEST_PLACE = 256
 
 #: What an endpoint's headers say of its streams, and not of a refusal.
 NOT_FOR_REFUSALS = frozenset({"cache-control", "content-type", "content-length", "retry-after"})
@@ -78,18 +82,11 @@ class StreamRefusedError(Exception):
 
 
 def refuse(
-    request: Request,
-    refusal: Refusal,
-    *,
-    wait: float = 0.0,
-    headers: Mapping[str, str] | None = None,
-    last_event_id: str | None = None,
+    request: Request, refusal: Refusal, *, wait: float = 0.0, headers: Mapping[str, str] | None = None
 ) -> Response:
     """Return the answer for a client that is refused, by the table above.
 
     :param wait: seconds that the client must wait at least.
-    :param last_event_id: the client's own, which it gets back: a library that makes a new ``EventSource`` for each
-        attempt would forget it for an event without one.
     :param headers: the endpoint's own; a browser that misses those for CORS would give up for good.
     """
     seconds = wait + random.uniform(*COME_BACK)  # noqa: S311 - spreads clients, guards nothing
@@ -99,7 +96,15 @@ def refuse(
         own["Retry-After"] = str(math.ceil(seconds))
         return PlainTextResponse(f"refused: {refusal.reason}", refusal.status, headers=own)
     retry = min(round(seconds * 1000), LONGEST_RETRY)
-    # A query may hold what no id can.
-    known = last_event_id if last_event_id and last_event_id.isprintable() else None
-    event = ServerSentEvent({"reason": refusal.reason}, event=REJECTED_EVENT, id=known, retry=retry)
+    event = ServerSentEvent({"reason": refusal.reason}, event=REJECTED_EVENT, id=place_of(request), retry=retry)
     return Response(event.encode(), media_type="text/event-stream", headers=own)
+
+
+def place_of(request: Request) -> str | None:
+    """Return the id that the client came with, so that it gets it back; None if that could do harm.
+
+    A library that makes a new ``EventSource`` for each attempt would forget it for an event without one. Who sends it
+    by ``fetch`` may have sent it in Latin-1, and a query may hold anything.
+    """
+    known = last_event_id(request.scope)
+    return known if known and len(known) <= LONGEST_PLACE and known.isascii() and known.isprintable() else None

@@ -78,11 +78,14 @@ class EventSourceResponse(Response):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        for name in sorted(NEVER_CALLED.intersection(vars(cls))):
-            raise ConfigurationError(
-                f"{cls.__qualname__}.{name} is a method of sse-starlette's and would never be called; wrap __call__ or "
-                "the content, or write an SSEEndpoint, which has hooks for all of it"
-            )
+        own = cls.__mro__[: cls.__mro__.index(EventSourceResponse)]
+        for name in sorted(NEVER_CALLED):
+            if any(inspect.isroutine(vars(kind).get(name)) for kind in own):
+                raise ConfigurationError(
+                    f"{cls.__qualname__}.{name} is a method of sse-starlette's, which nothing here would call; wrap "
+                    "__call__ or the content, or write an SSEEndpoint, which has hooks for all of it; or name it "
+                    "otherwise, if it is your own"
+                )
         if not hasattr(cls.observers, "__get__"):
             check_observers(f"{cls.__qualname__}.observers", cls.observers)
 

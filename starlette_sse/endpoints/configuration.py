@@ -18,7 +18,7 @@ from starlette_sse.attributes import (
 )
 from starlette_sse.endpoints.hooks import check_hooks, sync_hooks_of
 from starlette_sse.endpoints.slips import check_names, dependencies_of
-from starlette_sse.events import ServerSentEvent, as_lines, frame_encoder
+from starlette_sse.events import ServerSentEvent, frame_encoder
 from starlette_sse.events.fields import SEPARATORS
 from starlette_sse.exceptions import ConfigurationError, InvalidEventError
 from starlette_sse.headers import StreamHeaders
@@ -176,7 +176,7 @@ def check_preset(where: str, name: str, value: Any) -> None:
 
 def opening_of(endpoint: Any, position: str | None = None) -> bytes:
     """Return the frame that opens a stream, so that its client sees at once that it is open, and where it is."""
-    return as_lines(ServerSentEvent(comment="open", retry=endpoint.retry, id=position), endpoint.sep)
+    return ServerSentEvent(comment="open", retry=endpoint.retry, id=position).encode(endpoint.sep)
 
 
 def encoder_of(endpoint: Any) -> Callable[[Any], bytes]:

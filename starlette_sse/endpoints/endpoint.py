@@ -10,7 +10,6 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Literal, ParamSpec, TypeVar
 
 import structlog
-from starlette.datastructures import QueryParams
 from starlette.endpoints import HTTPEndpoint
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -25,7 +24,7 @@ from starlette_sse.error_events import error_event
 from starlette_sse.events import ServerSentEvent
 from starlette_sse.events.fields import LONGEST_RETRY
 from starlette_sse.exceptions import ConfigurationError
-from starlette_sse.headers import StreamHeaders
+from starlette_sse.headers import StreamHeaders, last_event_id
 from starlette_sse.limits import one_client
 from starlette_sse.observers import CloseReason, Observer, StructlogObserver, printable
 from starlette_sse.streams import FrameSource
@@ -312,11 +311,3 @@ class SSEEndpoint(HTTPEndpoint):
 
 
 SSEEndpoint._sse_configuration = Configuration.of_class(SSEEndpoint, SSEEndpoint)  # noqa: SLF001 - before there are subclasses
-
-
-def last_event_id(scope: Scope) -> str | None:
-    """Return the id that the client resumes after; the standard sends it as UTF-8."""
-    for name, value in scope["headers"]:
-        if name == b"last-event-id":
-            return str(value, "utf-8", "replace")
-    return QueryParams(scope["query_string"]).get("lastEventId") if scope.get("query_string") else None

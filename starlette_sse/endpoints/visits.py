@@ -20,7 +20,7 @@ from starlette_sse.endpoints.configuration import Configuration, check_own, open
 from starlette_sse.endpoints.hooks import call_hook, settled
 from starlette_sse.eventloop import current_event_loop
 from starlette_sse.eventloop.threads import ThreadCall
-from starlette_sse.events import FRAME, ServerSentEvent, as_event, as_frame, as_lines
+from starlette_sse.events import FRAME, ServerSentEvent, as_event, as_frame
 from starlette_sse.exceptions import BrokerUnavailableError, ConfigurationError
 from starlette_sse.iterators import as_async_iterator
 from starlette_sse.observers import CloseReason, StreamIdentity, tell
@@ -205,7 +205,7 @@ class Visit:
         endpoint, request = self._endpoint, self._request
         visitors.discard(self)
         tell(endpoint.observers, "rejected", self._name, request.scope.get("path", ""), refusal.reason)
-        response = refuse(request, refusal, wait=wait, headers=endpoint.headers, last_event_id=endpoint.last_event_id)
+        response = refuse(request, refusal, wait=wait, headers=endpoint.headers)
         return partial(response, request.scope, self._receive, self._send)
 
     async def _prepare_stream(
@@ -272,7 +272,7 @@ class Visit:
         # On a channel that is silent for long, the client's id stays one that the log can resume behind.
         position = None if self._source is None else self._source.resume_id
         if position is None:
-            return as_lines(ping, self._endpoint.sep, self._endpoint.event_class)
+            return self._frame(ping)
         if isinstance(ping, FRAME):
             return ServerSentEvent(id=position).encode() + bytes(ping)
         event = as_event(ping, self._endpoint.event_class)

@@ -10,7 +10,6 @@ from starlette_sse.events.event import (
     ServerSentEvent,
     as_event,
     as_frame,
-    as_lines,
     frame_encoder,
 )
 from starlette_sse.events.fragments import FRAME, Fragment, OpenEvent, ready
@@ -23,7 +22,6 @@ __all__ = [
     "ServerSentEvent",
     "as_event",
     "as_frame",
-    "as_lines",
     "frame_encoder",
     "ready",
 ]

@@ -18,7 +18,7 @@ from starlette_sse.events.fragments import FRAME, ready
 from starlette_sse.events.jsontext import dumps, escaped
 from starlette_sse.exceptions import InvalidEventError
 
-__all__ = ["JSONServerSentEvent", "ServerSentEvent", "as_event", "as_frame", "as_lines", "frame_encoder"]
+__all__ = ["JSONServerSentEvent", "ServerSentEvent", "as_event", "as_frame", "frame_encoder"]
 
 PARAMETERS = ("data", "event", "id", "retry", "comment", "sep")
 KNOWN = frozenset(PARAMETERS)
@@ -126,7 +126,8 @@ class ServerSentEvent:
         """Return the JSON text of ``data`` that is not a ``str``; override it in a subclass to use another encoder.
 
         The default knows dataclasses, pydantic models, attrs and msgspec classes, dates and times (ISO 8601), UUID,
-        Decimal (a string, so that no digit is lost), Enum (its value), sets and other collections.
+        Decimal (a string, so that no digit is lost), Enum (its value), sets and other collections. Where the text has
+        U+0085, U+2028 or U+2029, which some clients take for the end of a line, their escapes are sent.
 
         :raises TypeError: ``value`` has no JSON form.
         :raises ValueError: it holds NaN, an infinity or itself.
@@ -246,21 +247,6 @@ def as_frame(item: Any, sep: str | None = None, event_class: type[ServerSentEven
     :raises InvalidEventError: as :func:`as_event`.
     """
     return frame_encoder(sep, event_class)(item)
-
-
-def as_lines(item: Any, sep: str, event_class: type[ServerSentEvent] = ServerSentEvent) -> bytes:
-    """Return what :func:`as_frame` does, but without a blank line if no field waits for one.
-
-    A comment and ``retry`` count line by line. Nothing is dispatched at a blank line behind them (HTML, 9.2.6), but
-    many libraries hand on an event without data there, and who parses that as JSON fails.
-    """
-    if isinstance(item, FRAME):
-        return bytes(item)
-    event = as_event(item, event_class)
-    frame, end = as_frame(event, sep), (event.sep or sep).encode()
-    if event.data is not None or event.id is not None or not frame.endswith(end + end):
-        return frame
-    return frame[: -len(end)]
 
 
 def frame_encoder(

@@ -42,9 +42,9 @@ ABRUPT = frozenset({CloseReason.CLIENT_GONE, CloseReason.SEND_TIMEOUT, CloseReas
 #: The events ended by themselves: what was sent of them may still be on its way to a slow client.
 UNHURRIED = frozenset({CloseReason.FINISHED, CloseReason.ERROR})
 
-#: Seconds that the last frame still has when the client is said to have left: some servers say so of a response that
-#: they are just ending, and need a moment to get the connection ready for the next.
-PARTING = 1.0
+#: Seconds that the end still has when the client is said to have left: servers say so of a response that they are just
+#: ending, and a hook or a middleware may have more to do than the client has waited for.
+PARTING = 5.0
 
 #: The app lets the client read no more.
 REVOKED = frozenset({CloseReason.UNAUTHORIZED, CloseReason.CLOSED})
@@ -207,10 +207,11 @@ class Stream:
 
     def _patience(self, reason: CloseReason) -> float | None:
         """Return how long the last frame may take: as any other if the events ended by themselves."""
-        if self._left:
-            return PARTING
         hurried = self._hurried or reason not in UNHURRIED
-        return self._settings.drain_grace if hurried else self._settings.send_timeout
+        patience = self._settings.drain_grace if hurried else self._settings.send_timeout
+        if self._left:
+            return PARTING if patience is None else min(patience, PARTING)
+        return patience
 
     async def run(
         self,
@@ -344,11 +345,16 @@ class Stream:
     def client_left(self, message: Message | None, error: BaseException | None) -> None:
         """Take note that the client has gone."""
         self._left = True
-        if self._goodbye is not None:
-            self._goodbye.deadline = min(self._goodbye.deadline, self._loop.time() + PARTING)
-        elif self._reason is None:
+        if self._reason is None:
             self.disconnect = message
             self.end(CloseReason.CLIENT_GONE, error)
+            return
+        if error is not None:
+            self._report(error, "receive")
+        if self._goodbye is None:
+            self._deadlines.grace_begins(PARTING)
+        else:
+            self._goodbye.deadline = min(self._goodbye.deadline, self._loop.time() + PARTING)
 
     def body_came(self) -> None:
         """Tell somebody that a part of the request's body came, which nobody else will get."""
@@ -496,7 +502,7 @@ class Stream:
             self._goodbye = self._loop.cancel_scope(deadline=self._give_up_at(steps.deadline(self._patience(reason))))
             cut = await steps.take_in(self._goodbye, "the last frame", self._say_goodbye)
             self._stalled = cut and not self._left
-            if self._stalled:
+            if cut:
                 steps.report_cut("the last frame")
         if self._listener is not None:
             self._listener.cancel()

@@ -395,11 +395,11 @@ async def test_an_instance_may_override_attributes_in_on_connect() -> None:
     async with serve(Chosen) as client:
         async with client.stream("/?lf=1") as stream:
             await stream.closed()
-            assert stream.body == b": open\nretry: 7\ndata: x\n\n"
+            assert stream.body == b": open\nretry: 7\n\ndata: x\n\n"
             assert stream.response.headers["x-own"] == "yes"
         async with client.stream("/") as stream:
             await stream.closed()
-            assert stream.body == b": open\r\ndata: x\r\n\r\n"
+            assert stream.body == b": open\r\n\r\ndata: x\r\n\r\n"
             assert "x-own" not in stream.response.headers
 
 

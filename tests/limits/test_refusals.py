@@ -10,7 +10,7 @@ import anyio
 import pytest
 from starlette.requests import Request
 
-from starlette_sse import SSEEndpoint, lifespan
+from starlette_sse import BrokerUnavailableError, SSEEndpoint, lifespan
 from starlette_sse.decoding import EventDecoder
 from starlette_sse.observers import Observer
 from starlette_sse.refusals import FULL, TOO_FAST, refuse
@@ -112,6 +112,10 @@ async def test_an_event_source_gets_a_stream_that_ends_with_a_retry(
         ({}, b"lastEventId=%00", ""),
         ({}, b"lastEventId=", ""),
         ({}, b"", ""),
+        # Not every client could send back what it is told.
+        ({"last-event-id": "\xe9"}, b"", ""),
+        ({}, b"lastEventId=" + 256 * b"x", 256 * "x"),
+        ({}, b"lastEventId=" + 257 * b"x", ""),
     ],
 )
 async def test_a_refusal_leaves_an_event_source_its_place(headers: dict[str, str], query: bytes, told: str) -> None:
@@ -119,6 +123,22 @@ async def test_a_refusal_leaves_an_event_source_its_place(headers: dict[str, str
     (visit,) = await refused(Full, headers={**EVENT_SOURCE, **headers}, query=query)
     (event,) = EventDecoder().feed(visit.body)
     assert (event.type, event.last_event_id) == ("stream-rejected", told)
+
+
+async def test_a_refusal_needs_nothing_of_the_endpoints_own() -> None:
+    """What the app has made of the id is no id any more."""
+
+    class Counting(Closed):
+        last_event_id: Any
+
+        async def on_connect(self, request: Request) -> None:
+            self.last_event_id = int(self.last_event_id)
+            raise BrokerUnavailableError("away")
+
+    visit = Visit(Counting, headers={**EVENT_SOURCE, "last-event-id": "7"})
+    await visit.run()
+    (event,) = EventDecoder().feed(visit.body)
+    assert (visit.status, event.type, event.last_event_id) == (200, "stream-rejected", "7")
 
 
 async def test_refused_clients_come_back_spread_out() -> None:

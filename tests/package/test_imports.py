@@ -28,8 +28,8 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"streams"}),
     frozenset({"broker", "sockets", "metrics"}),
     frozenset({"limits", "draining", "observers", "error_events", "iterators", "bodies"}),
-    frozenset({"refusals", "attributes", "headers"}),
-    frozenset({"events", "decoding"}),
+    frozenset({"refusals", "attributes"}),
+    frozenset({"events", "decoding", "headers"}),
     frozenset({"exceptions", "eventloop"}),
 )
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}

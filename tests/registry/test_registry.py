@@ -318,7 +318,7 @@ async def test_a_request_that_is_still_being_answered_ends_as_soon_as_it_is_open
         News.let_in.set()
         await anyio.sleep(1.0)
         assert News.reasons == [CloseReason.CLOSED]
-        assert (meant.status, meant.body) == (200, b": open\r\n")
+        assert (meant.status, meant.body) == (200, b": open\r\n\r\n")
         other.left.set()
     assert News.reasons == [CloseReason.CLOSED, CloseReason.CLIENT_GONE]
     assert visitors == set()

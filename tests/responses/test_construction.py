@@ -303,8 +303,12 @@ def test_what_is_no_observer_is_refused_with_the_class() -> None:
 @pytest.mark.parametrize("name", ["_ping", "_stream_response", "_listen_for_disconnect", "_listen_for_exit_signal"])
 def test_a_method_of_sse_starlettes_that_would_never_be_called_is_refused_with_the_class(name: str) -> None:
     """Whoever has overridden it counts on it."""
-    with pytest.raises(ConfigurationError, match=rf"Own\.{name} is a method of sse-starlette's"):
-        type("Own", (EventSourceResponse,), {name: lambda self: None})
+    overriding = {name: lambda self: None}
+    of_mixin: tuple[tuple[type, ...], dict[str, Any]] = ((type("Mixin", (), overriding), EventSourceResponse), {})
+    for bases, members in (((EventSourceResponse,), overriding), of_mixin):
+        with pytest.raises(ConfigurationError, match=rf"Own\.{name} is a method of sse-starlette's"):
+            type("Own", bases, members)
+    type("Other", (EventSourceResponse,), {name: 5})
 
 
 def test_every_private_method_of_sse_starlettes_is_known() -> None:

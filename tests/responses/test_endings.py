@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from types import ModuleType
 from typing import Any
 
 import anyio
 import pytest
 from starlette.exceptions import HTTPException
-from starlette.types import Message
+from starlette.requests import Request
+from starlette.types import Message, Receive, Scope, Send
 
 from starlette_sse import (
     CloseReason,
@@ -19,6 +20,7 @@ from starlette_sse import (
     InvalidEventError,
     SendTimeoutError,
     ServerSentEvent,
+    SSEEndpoint,
 )
 from starlette_sse.observers import Observer
 from starlette_sse.testing import Ending, SSETestClient, capture_logs
@@ -105,29 +107,34 @@ async def test_the_close_handler_is_called_once_for_every_ending(content: Conten
     assert response.active is False
 
 
-@pytest.mark.parametrize("ends_with", ["the end of the body", "the last event"])
-async def test_a_client_that_leaves_while_the_end_waits_for_it_is_noticed(ends_with: str) -> None:
+LAST = {
+    "the last event": (lambda message: b"data" in message.get("body", b""), 601, [Exchange.DISCONNECT], []),
+    "a ping": (lambda message: b": ping" in message.get("body", b""), 605, [{"type": "http.disconnect"}], []),
+    "the end": (lambda message: message.get("more_body") is False, 605, [{"type": "http.disconnect"}], [TimeoutError]),
+}
+
+
+@pytest.mark.parametrize(("waits", "took", "told", "failures"), LAST.values(), ids=LAST)
+async def test_a_client_that_leaves_while_its_stream_waits_to_end_is_noticed(
+    waits: Callable[[Message], bool], took: float, told: list[Message], failures: list[type[Exception]]
+) -> None:
     """Without a send timeout nothing else would end it, as over HTTP/2 with a closed window."""
-    content, observer = Content("x", pause=0), Failures()
+    content, observer = Content("x", pause=20), Failures()
 
     class Watched(EventSourceResponse):
         observers = (observer,)
 
     response = Watched(content(), client_close_handler_callable=content.note)
-    last_event = ends_with == "the last event"
-
-    def takes(message: Message) -> float:
-        return 7200 if message.get("more_body") is last_event else 0
-
-    exchange = await answer(response, takes=takes, leaves_after=600)
-    assert 600 <= exchange.took <= 603
-    assert content.notes == ["closed", Exchange.DISCONNECT if last_event else {"type": "http.disconnect"}]
-    assert observer.failures == []
+    exchange = await answer(response, takes=lambda message: 7200 * waits(message), leaves_after=600)
+    assert exchange.took == pytest.approx(took, abs=0.1)
+    assert content.notes == ["closed", *told]
+    assert [type(error) for error in observer.failures] == failures
 
 
-async def test_a_server_that_tells_of_the_end_before_its_send_returns_is_let_finish() -> None:
-    """Hypercorn says that the client has gone when the body is sent, and then readies the connection for another."""
-    exchange = Exchange(takes=lambda message: 0.5 if message.get("more_body") is False else 0)
+@pytest.mark.parametrize("seconds", [0.5, 4])
+async def test_the_end_is_let_finish_though_the_client_is_said_to_have_left(seconds: float) -> None:
+    """Servers say so of a response that is complete, and a middleware may still do something behind it."""
+    exchange = Exchange(takes=lambda message: seconds * (message.get("more_body") is False))
 
     async def content() -> AsyncIterator[Any]:
         yield "x"
@@ -135,6 +142,52 @@ async def test_a_server_that_tells_of_the_end_before_its_send_returns_is_let_fin
 
     await exchange.run(EventSourceResponse(content()))
     assert exchange.complete
+
+
+async def test_a_hook_for_the_end_is_let_finish_though_the_client_has_left() -> None:
+    """What it has to tell is not only for the client, and the error is not the server's."""
+    exchange = Exchange(leaves_after=1)
+
+    class Failing(SSEEndpoint):
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            yield "x"
+            await anyio.sleep(0.5)
+            raise LookupError
+
+        async def on_error(self, request: Request, error: Exception) -> ServerSentEvent:
+            await anyio.sleep(4)
+            return ServerSentEvent("sorry", event="told")
+
+    await exchange.run(Failing)
+    assert exchange.error is None
+    assert exchange.complete
+    assert exchange.body.endswith(b"event: told\r\ndata: sorry\r\n\r\n")
+
+
+async def test_a_receive_that_fails_at_the_end_is_told() -> None:
+    """As one that fails before, whose error the stream's end has."""
+    observer, failed = Failures(), OSError("a middleware's")
+    exchange = Exchange(takes=lambda message: 1.0 * (message.get("more_body") is False))
+
+    class Watched(EventSourceResponse):
+        observers = (observer,)
+
+    async def content() -> AsyncIterator[Any]:
+        yield "x"
+        exchange.leave()
+
+    async def failing(scope: Scope, receive: Receive, send: Send) -> None:
+        async def receive_or_fail() -> Message:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise failed
+            return message
+
+        await Watched(content())(scope, receive_or_fail, send)
+
+    await exchange.run(failing)
+    assert exchange.complete
+    assert observer.failures == [failed]
 
 
 async def test_the_close_handler_is_called_when_the_server_cancels_the_request() -> None:

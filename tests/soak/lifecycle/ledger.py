@@ -232,8 +232,7 @@ def misread(life: Life, visit: Visit, seen: Seen, kind: Kind, upsets: Mapping[st
     events = decoder.feed(bytes(seen.body))
     lines = seen.body.split(b"\r\n")
     bad = [line[:60] for line in lines if line and not LINE.fullmatch(line)]
-    # Behind comments there need be no blank line.
-    if bad or decoder.pending or not (seen.body.endswith(b"\r\n") or seen.body == b""):
+    if bad or decoder.pending or not (seen.body.endswith(b"\r\n\r\n") or seen.body == b""):
         yield f"ill-formed events: {bad[:3]}, ending with {bytes(seen.body[-60:])!r}"
     last = events[-1].type if events else ""
     if life.reason == "cancelled" or (life.reason in ("error", "unauthorized") and last != "stream-error"):
