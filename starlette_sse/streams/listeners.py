@@ -66,11 +66,16 @@ class CallbackListener:
 
     def cancel(self) -> None:
         if self._waits_for is not None:
-            self._waits_for.remove_done_callback(self._step)
+            self._waits_for.remove_done_callback(self._resume)
             self._waits_for = None
         self._coroutine.close()
 
-    def _step(self, _: object = None) -> None:
+    def _resume(self, future: asyncio.Future[Any]) -> None:
+        # One that was done before cancel() calls all the same.
+        if future is self._waits_for:
+            self._step()
+
+    def _step(self) -> None:
         self._waits_for = None
         try:
             while (message := self._advance()) is not None:
@@ -92,6 +97,6 @@ class CallbackListener:
             return message
         # As a task does with the future that it takes over.
         future._asyncio_future_blocking = False  # noqa: SLF001
-        future.add_done_callback(self._step, context=self._context)
+        future.add_done_callback(self._resume, context=self._context)
         self._waits_for = future
         return None

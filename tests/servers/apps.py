@@ -19,7 +19,11 @@ from tests.servers.journal import entries
 from tests.servers.kinds import Kind
 from tests.servers.processes import ROOT, Program, eventually, running
 
-__all__ = ["AppServer", "address", "environment", "serving"]
+__all__ = ["PLANNED", "AppServer", "address", "environment", "serving"]
+
+
+#: What streams raise that are told to fail; the log must have no other error of a stream.
+PLANNED = "a secret"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,3 +106,5 @@ def serving(kind: Kind, directory: Path, port: int | None = None) -> Iterator[Ap
     with Control() as control:
         with running(kind.argv, directory, ready=ready, environ=environment(control, journal), port=port) as program:
             yield AppServer(program, program.port, control, journal, tls)
+        failed = [line for line in program.output.splitlines() if "stream.failed" in line and PLANNED not in line]
+        assert failed == []

@@ -9,7 +9,7 @@ from itertools import count
 
 import pytest
 
-from tests.servers.apps import AppServer, address, serving
+from tests.servers.apps import PLANNED, AppServer, address, serving
 from tests.servers.client import ended_whole
 from tests.servers.kinds import KINDS, Kind
 from tests.servers.processes import eventually
@@ -76,12 +76,12 @@ def test_an_error_is_the_last_event(server: AppServer, path: str) -> None:
     """The client learns that the stream failed, but not how, and the body is complete."""
     name = next(names)
     with server.open(name, path) as stream:
-        server.control.order(name, raises="a secret")
+        server.control.order(name, raises=PLANNED)
         event = stream.next()
         assert event.type == "stream-error"
         assert json.loads(event.data)["status"] == 500
         assert stream.rest() == []
-        assert b"a secret" not in stream.received
+        assert PLANNED.encode() not in stream.received
     assert server.note("disconnect", name)["reason"] == "error"
 
 
@@ -93,7 +93,7 @@ def test_an_error_that_is_not_told_cuts_the_body(server: AppServer, kind: Kind, 
     """
     name = next(names)
     with server.open(name, f"{mount}/cut") as stream:
-        server.control.order(name, raises="a secret")
+        server.control.order(name, raises=PLANNED)
         assert server.note("disconnect", name)["reason"] == "error"
         if kind.cuts:
             assert ended_whole(stream) == (mount == "/base")
