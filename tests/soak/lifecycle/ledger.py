@@ -41,6 +41,9 @@ UNBOUNDED, UNSTOPPABLE = "daphne", "hypercorn-trio"
 #: Exceptions on the server's standard error that are as they should be.
 EXPECTED = re.compile(rf"{PLANNED}|SendTimeoutError|Caught handled exception, but response already started")
 
+#: What streams may fail with: what was planned, and what takes too long.
+FAILURES = re.compile(rf"(RuntimeError|HTTPException)\(.*{PLANNED}|TimeoutError\(")
+
 #: Their first process holds the socket that the worker has stopped to listen at: who comes then is heard by nobody.
 HOLDING = "-worker"
 
@@ -81,10 +84,14 @@ class Life:
         """Why it ended, as observers were told."""
         return str(self.first("closed").get("reason", ""))
 
+    @property
+    def failures(self) -> list[str]:
+        """The errors that observers were told of, each with what it happened during."""
+        return [f"{entry['error']} {entry['during']}" for entry in self.entries if entry["what"] == "failed"]
+
     def failed(self, *words: str) -> bool:
         """Tell whether observers were told of an error with one of these words in it, or in what it happened during."""
-        failures = [entry for entry in self.entries if entry["what"] == "failed"]
-        return any(word in f"{entry['error']} {entry['during']}" for entry in failures for word in words)
+        return any(word in failure for failure in self.failures for word in words)
 
 
 def details(entry: Entry) -> str:
@@ -114,6 +121,9 @@ def judge(life: Life, seen: Seen | None, kind: Kind, upsets: Mapping[str, float]
     if kind.name == DROPPING and "stop" in upsets and not life.counts["closed"]:
         return
     yield from order(life)
+    for failure in life.failures:
+        if not FAILURES.match(failure):
+            yield f"an error that nobody has made: {failure}"
     if not (kind.name.startswith(UNSTOPPABLE) and visit.way in ("stall", "slow")):
         yield from cleanup(life, visit.script)
     if life.reason:
