@@ -6,12 +6,13 @@ import json
 import os
 import subprocess
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import anyio
 import httpx
+from anyio.abc import Process
 
 from tests.conftest import require
 from tests.servers.processes import free_port
@@ -89,7 +90,7 @@ async def webkit(home: Path) -> AsyncIterator[WebKitPage]:
                 finally:
                     await page.close()
             finally:
-                process.terminate()
+                end(process)
 
 
 @asynccontextmanager
@@ -112,7 +113,7 @@ async def screen(program: str) -> AsyncIterator[str]:
                 number = await anyio.to_thread.run_sync(told.readline, abandon_on_cancel=True)
             yield f":{number.strip()}"
         finally:
-            process.terminate()
+            end(process)
 
 
 async def answering(driver: httpx.AsyncClient) -> None:
@@ -125,3 +126,9 @@ async def answering(driver: httpx.AsyncClient) -> None:
                 await anyio.sleep(0.02)
             else:
                 return
+
+
+def end(process: Process) -> None:
+    """End a program; one that has died is not what a test fails for, but what it died of is."""
+    with suppress(ProcessLookupError):
+        process.terminate()
