@@ -76,6 +76,7 @@ class Stream:
         "_observers",
         "_opened",
         "_owner",
+        "_parting",
         "_ping_due",
         "_producer",
         "_reason",
@@ -122,7 +123,7 @@ class Stream:
         self._listener: Alarm | None = None
         self._companions: Companions | None = None
         self._opened = self._ping_due = self._stalled = self._told = self._cut = self._hurried = self._stale = False
-        self._left = False
+        self._left = self._parting = False
         self._goodbye: anyio.CancelScope | None = None
         self._reason: CloseReason | None = None
         self._error: BaseException | None = None
@@ -349,7 +350,7 @@ class Stream:
             self.disconnect = message
             self.end(CloseReason.CLIENT_GONE, error)
             return
-        if error is not None:
+        if error is not None and self._listener is not None and self._reason not in ABRUPT:
             self._report(error, "receive")
         if self._goodbye is None:
             self._deadlines.grace_begins(PARTING)
@@ -502,7 +503,7 @@ class Stream:
             self._goodbye = self._loop.cancel_scope(deadline=self._give_up_at(steps.deadline(self._patience(reason))))
             cut = await steps.take_in(self._goodbye, "the last frame", self._say_goodbye)
             self._stalled = cut and not self._left
-            if cut:
+            if cut and not (self._left and self._parting):
                 steps.report_cut("the last frame")
         if self._listener is not None:
             self._listener.cancel()
@@ -537,6 +538,8 @@ class Stream:
     async def _say_goodbye(self) -> None:
         await self._writer.take_turn()
         frame = self._behind_open_event(await self._last_frame(self._reason or CloseReason.FINISHED))
+        # What is left waits for nobody but the client.
+        self._parting = True
         if frame is None:
             self._cut = True
             self._writer.end_turn()

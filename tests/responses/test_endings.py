@@ -107,10 +107,10 @@ async def test_the_close_handler_is_called_once_for_every_ending(content: Conten
     assert response.active is False
 
 
-LAST = {
+LAST: dict[str, tuple[Callable[[Message], bool], float, list[Message], list[type[Exception]]]] = {
     "the last event": (lambda message: b"data" in message.get("body", b""), 601, [Exchange.DISCONNECT], []),
     "a ping": (lambda message: b": ping" in message.get("body", b""), 605, [{"type": "http.disconnect"}], []),
-    "the end": (lambda message: message.get("more_body") is False, 605, [{"type": "http.disconnect"}], [TimeoutError]),
+    "the end": (lambda message: message.get("more_body") is False, 605, [{"type": "http.disconnect"}], []),
 }
 
 
@@ -162,6 +162,27 @@ async def test_a_hook_for_the_end_is_let_finish_though_the_client_has_left() -> 
     assert exchange.error is None
     assert exchange.complete
     assert exchange.body.endswith(b"event: told\r\ndata: sorry\r\n\r\n")
+
+
+async def test_a_hook_for_the_end_that_takes_too_long_for_who_has_left_is_cut_and_told() -> None:
+    """As the client does not wait for it any more."""
+    observer, exchange = Failures(), Exchange(leaves_after=1)
+
+    class Failing(SSEEndpoint):
+        observers = (observer,)
+
+        async def events(self, request: Request) -> AsyncIterator[Any]:
+            yield "x"
+            await anyio.sleep(0.5)
+            raise LookupError
+
+        async def on_error(self, request: Request, error: Exception) -> ServerSentEvent:
+            await anyio.sleep(20)
+            return ServerSentEvent("sorry", event="told")
+
+    await exchange.run(Failing)
+    assert exchange.took == pytest.approx(6, abs=0.1)
+    assert [type(error) for error in observer.failures] == [TimeoutError, LookupError]
 
 
 async def test_a_receive_that_fails_at_the_end_is_told() -> None:
