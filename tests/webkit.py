@@ -21,7 +21,7 @@ __all__ = ["WebKitPage", "webkit"]
 
 PATIENCE = 30.0
 
-#: Its sandbox needs a user namespace, and its network process must not ask for the machine's proxy.
+#: Else it needs a user namespace, a Wayland screen where there is one, and a graphics card.
 ENVIRONMENT = {"WEBKIT_DISABLE_SANDBOX_THIS_IS_DANGEROUS": "1", "GDK_BACKEND": "x11", "LIBGL_ALWAYS_SOFTWARE": "1"}
 
 
@@ -97,6 +97,7 @@ async def webkit(home: Path) -> AsyncIterator[WebKitPage]:
 async def screen(program: str) -> AsyncIterator[str]:
     """Run a screen that nobody sees, and give its name."""
     reading, writing = os.pipe()
+    told = os.fdopen(reading, buffering=1)
     try:
         process = await anyio.open_process(
             [program, "-displayfd", str(writing), "-nolisten", "tcp"],
@@ -109,9 +110,12 @@ async def screen(program: str) -> AsyncIterator[str]:
         os.close(writing)
     async with process:
         try:
-            with os.fdopen(reading) as told, anyio.fail_after(PATIENCE):
-                number = await anyio.to_thread.run_sync(told.readline, abandon_on_cancel=True)
-            yield f":{number.strip()}"
+            # It writes a line at once, or nothing and dies.
+            with told, anyio.fail_after(PATIENCE):
+                await anyio.wait_readable(told)
+                number = told.readline().strip()
+            assert number.isdecimal(), "Xvfb has not started"
+            yield f":{number}"
         finally:
             end(process)
 

@@ -70,12 +70,12 @@ class Stream:
         "_goodbye",
         "_hurried",
         "_interrupted",
-        "_left",
         "_listener",
         "_loop",
         "_observers",
         "_opened",
         "_owner",
+        "_part_by",
         "_parting",
         "_ping_due",
         "_producer",
@@ -123,7 +123,8 @@ class Stream:
         self._listener: Alarm | None = None
         self._companions: Companions | None = None
         self._opened = self._ping_due = self._stalled = self._told = self._cut = self._hurried = self._stale = False
-        self._left = self._parting = False
+        self._parting = False
+        self._part_by = math.inf
         self._goodbye: anyio.CancelScope | None = None
         self._reason: CloseReason | None = None
         self._error: BaseException | None = None
@@ -209,10 +210,7 @@ class Stream:
     def _patience(self, reason: CloseReason) -> float | None:
         """Return how long the last frame may take: as any other if the events ended by themselves."""
         hurried = self._hurried or reason not in UNHURRIED
-        patience = self._settings.drain_grace if hurried else self._settings.send_timeout
-        if self._left:
-            return PARTING if patience is None else min(patience, PARTING)
-        return patience
+        return self._settings.drain_grace if hurried else self._settings.send_timeout
 
     async def run(
         self,
@@ -345,17 +343,17 @@ class Stream:
 
     def client_left(self, message: Message | None, error: BaseException | None) -> None:
         """Take note that the client has gone."""
-        self._left = True
         if self._reason is None:
             self.disconnect = message
             self.end(CloseReason.CLIENT_GONE, error)
             return
         if error is not None and self._listener is not None and self._reason not in ABRUPT:
             self._report(error, "receive")
+        self._part_by = self._loop.time() + PARTING
         if self._goodbye is None:
             self._deadlines.grace_begins(PARTING)
         else:
-            self._goodbye.deadline = min(self._goodbye.deadline, self._loop.time() + PARTING)
+            self._goodbye.deadline = min(self._goodbye.deadline, self._part_by)
 
     def body_came(self) -> None:
         """Tell somebody that a part of the request's body came, which nobody else will get."""
@@ -500,10 +498,12 @@ class Stream:
         reason, steps = self._reason or CloseReason.FINISHED, Steps(self._loop, self._report)
         if self._opened and reason not in ABRUPT and not self._stalled:
             # Not shielded: whoever cancels now waits for cleanup, and not for a client.
-            self._goodbye = self._loop.cancel_scope(deadline=self._give_up_at(steps.deadline(self._patience(reason))))
+            give_up_at = self._give_up_at(steps.deadline(self._patience(reason)))
+            self._goodbye = self._loop.cancel_scope(deadline=min(give_up_at, self._part_by))
             cut = await steps.take_in(self._goodbye, "the last frame", self._say_goodbye)
-            self._stalled = cut and not self._left
-            if cut and not (self._left and self._parting):
+            left = self._part_by < math.inf
+            self._stalled = cut and not left
+            if cut and not (left and self._parting):
                 steps.report_cut("the last frame")
         if self._listener is not None:
             self._listener.cancel()

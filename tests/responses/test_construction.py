@@ -309,6 +309,7 @@ def test_a_method_of_sse_starlettes_that_would_never_be_called_is_refused_with_t
         with pytest.raises(ConfigurationError, match=rf"Own\.{name} is a method of sse-starlette's"):
             type("Own", bases, members)
     type("Other", (EventSourceResponse,), {name: 5})
+    type("Behind", (EventSourceResponse, of_mixin[0][0]), {})
 
 
 def test_every_private_method_of_sse_starlettes_is_known() -> None:

@@ -144,28 +144,9 @@ async def test_the_end_is_let_finish_though_the_client_is_said_to_have_left(seco
     assert exchange.complete
 
 
-async def test_a_hook_for_the_end_is_let_finish_though_the_client_has_left() -> None:
-    """What it has to tell is not only for the client, and the error is not the server's."""
-    exchange = Exchange(leaves_after=1)
-
-    class Failing(SSEEndpoint):
-        async def events(self, request: Request) -> AsyncIterator[Any]:
-            yield "x"
-            await anyio.sleep(0.5)
-            raise LookupError
-
-        async def on_error(self, request: Request, error: Exception) -> ServerSentEvent:
-            await anyio.sleep(4)
-            return ServerSentEvent("sorry", event="told")
-
-    await exchange.run(Failing)
-    assert exchange.error is None
-    assert exchange.complete
-    assert exchange.body.endswith(b"event: told\r\ndata: sorry\r\n\r\n")
-
-
-async def test_a_hook_for_the_end_that_takes_too_long_for_who_has_left_is_cut_and_told() -> None:
-    """As the client does not wait for it any more."""
+@pytest.mark.parametrize(("seconds", "took"), [(4, 5.5), (20, 6)])
+async def test_a_hook_for_the_end_has_time_though_the_client_has_left(seconds: float, took: float) -> None:
+    """What it has to tell is not only for the client; one that takes too long is cut, and somebody is told."""
     observer, exchange = Failures(), Exchange(leaves_after=1)
 
     class Failing(SSEEndpoint):
@@ -177,12 +158,30 @@ async def test_a_hook_for_the_end_that_takes_too_long_for_who_has_left_is_cut_an
             raise LookupError
 
         async def on_error(self, request: Request, error: Exception) -> ServerSentEvent:
-            await anyio.sleep(20)
+            await anyio.sleep(seconds)
             return ServerSentEvent("sorry", event="told")
 
     await exchange.run(Failing)
-    assert exchange.took == pytest.approx(6, abs=0.1)
-    assert [type(error) for error in observer.failures] == [TimeoutError, LookupError]
+    assert exchange.took == pytest.approx(min(0.5 + seconds, took), abs=0.1)
+    cut = seconds > 5
+    assert [type(error) for error in observer.failures] == [TimeoutError] * cut + [LookupError]
+    assert exchange.complete is not cut
+    assert exchange.body.endswith(b"event: told\r\ndata: sorry\r\n\r\n") is not cut
+    assert (exchange.error is None) is not cut
+
+
+@pytest.mark.parametrize(("send_timeout", "ping_takes", "took"), [(10, 0, 31), (None, 18, 34)])
+async def test_who_has_left_gives_the_end_no_more_time(
+    send_timeout: float | None, ping_takes: float, took: float
+) -> None:
+    """Neither than it had left, nor a second time when what holds it up is over."""
+
+    def takes(message: Message) -> float:
+        return 7200 * (not message.get("more_body", True)) or ping_takes * (b": ping" in message.get("body", b""))
+
+    response = EventSourceResponse(Content("x", pause=20)(), send_timeout=send_timeout)
+    exchange = await answer(response, takes=takes, leaves_after=29)
+    assert exchange.took == pytest.approx(took, abs=0.1)
 
 
 async def test_a_receive_that_fails_at_the_end_is_told() -> None:

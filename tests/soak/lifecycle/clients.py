@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -37,6 +38,7 @@ NONSENSE = (
 class Seen:
     """What a reader got as the answer to one request."""
 
+    asked_at: float = field(default_factory=time.monotonic)
     status: int = 0
     body: bytearray = field(default_factory=bytearray)
     whole: bool = False

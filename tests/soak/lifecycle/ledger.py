@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -229,7 +230,8 @@ def misread(life: Life, visit: Visit, seen: Seen, kind: Kind, upsets: Mapping[st
     headers_alone = visit.way == "head" and life.name == visit.names[0]
     if seen.status == 200 and not (headers_alone or life.counts["connected"] or life.counts["rejected"]):
         yield "an answer of 200, and neither a stream nor a refusal"
-    unheard = kind.name.endswith(HOLDING) and "stop" in upsets and not (seen.status or life.entries)
+    stopping = seen.asked_at > upsets.get("stop", math.inf)
+    unheard = stopping and kind.name.endswith(HOLDING) and not (seen.status or life.entries)
     if seen.hung and not unheard and (kind.cuts or life.reason != "error"):
         yield "the response has no end"
     if not seen.whole or not life.counts["opened"]:
