@@ -108,17 +108,7 @@ class EventSourceResponse(Response):
     ) -> None:
         if sep is not None and sep not in SEPARATORS:
             raise ConfigurationError(f"sep must be one of '\\r\\n', '\\n', '\\r', not {sep!r}")
-        check_number("shutdown_grace_period", shutdown_grace_period)
-        if not shutdown_grace_period >= 0:
-            raise ConfigurationError(f"shutdown_grace_period must be >= 0 seconds, not {shutdown_grace_period}")
-        if cleanup_timeout is not None:
-            check_number("cleanup_timeout", cleanup_timeout)
-            if not cleanup_timeout >= 0:
-                raise ConfigurationError(f"cleanup_timeout must be >= 0 seconds or None, not {cleanup_timeout}")
-        if send_timeout is not None:
-            check_number("send_timeout", send_timeout)
-            if not send_timeout > 0:
-                raise ConfigurationError(f"send_timeout must be > 0 seconds, or None for any time, not {send_timeout}")
+        check_times(shutdown_grace_period, cleanup_timeout, send_timeout)
         check_encodable_headers(headers)
         check_callables(
             ping_message_factory=ping_message_factory,
@@ -337,3 +327,18 @@ def denying(send: Send) -> Send:
         await send({**message, "type": "websocket." + message["type"]})
 
     return deny
+
+
+def check_times(shutdown_grace_period: float, cleanup_timeout: float | None, send_timeout: float | None) -> None:
+    """Check the times of a response, in seconds."""
+    check_number("shutdown_grace_period", shutdown_grace_period)
+    if not shutdown_grace_period >= 0:
+        raise ConfigurationError(f"shutdown_grace_period must be >= 0 seconds, not {shutdown_grace_period}")
+    if cleanup_timeout is not None:
+        check_number("cleanup_timeout", cleanup_timeout)
+        if not cleanup_timeout >= 0:
+            raise ConfigurationError(f"cleanup_timeout must be >= 0 seconds or None, not {cleanup_timeout}")
+    if send_timeout is not None:
+        check_number("send_timeout", send_timeout)
+        if not send_timeout > 0:
+            raise ConfigurationError(f"send_timeout must be > 0 seconds, or None for any time, not {send_timeout}")

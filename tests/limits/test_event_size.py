@@ -78,7 +78,7 @@ async def test_the_error_names_the_attribute_the_sizes_and_the_remedy() -> None:
         observers = SSEEndpoint.observers
         item = "secret" * 20
 
-        async def on_error(self, request: Request, error: BaseException) -> ServerSentEvent | None:
+        async def on_error(self, request: Request, error: Exception) -> ServerSentEvent | None:
             errors.append(error)
             return ServerSentEvent("told")
 

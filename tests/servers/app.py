@@ -78,7 +78,7 @@ class Stream(SSEEndpoint):
 class Cut(Stream):
     """Its error propagates and the body is cut."""
 
-    async def on_error(self, request: Request, error: BaseException) -> None:
+    async def on_error(self, request: Request, error: Exception) -> None:
         return None
 
 

@@ -303,7 +303,7 @@ async def test_a_refusal_that_is_not_told_propagates() -> None:
             yield "first"
             await anyio.sleep_forever()
 
-        async def on_error(self, request: Request, error: BaseException) -> None:
+        async def on_error(self, request: Request, error: Exception) -> None:
             return None
 
     raised = []

@@ -138,7 +138,7 @@ async def test_on_error_chooses_the_last_event() -> None:
             yield "first"
             raise ValueError
 
-        async def on_error(self, request: Request, error: BaseException) -> ServerSentEvent:
+        async def on_error(self, request: Request, error: Exception) -> ServerSentEvent:
             return ServerSentEvent({"code": type(error).__name__}, event="oops")
 
     async with serve(Own) as client, client.stream("/") as stream:
@@ -157,7 +157,7 @@ async def test_on_error_may_let_the_error_propagate() -> None:
             await anyio.sleep(1)
             raise ValueError("bare")
 
-        async def on_error(self, request: Request, error: BaseException) -> None:
+        async def on_error(self, request: Request, error: Exception) -> None:
             return None
 
     with pytest.raises(ValueError, match=r"^bare$"):
@@ -248,7 +248,7 @@ async def test_an_exception_in_on_error_leaves_the_first_one_to_propagate() -> N
             await anyio.sleep(1)
             raise ValueError("first")
 
-        async def on_error(self, request: Request, error: BaseException) -> None:
+        async def on_error(self, request: Request, error: Exception) -> None:
             raise RuntimeError("second")
 
     with pytest.raises(ValueError, match="first"):

@@ -41,7 +41,7 @@ def ours(ended: list[bool], error: Exception | None) -> ASGIApp:
             async for tick in ticks(ended, error):
                 yield tick
 
-        async def on_error(self, request: Request, error: BaseException) -> None:
+        async def on_error(self, request: Request, error: Exception) -> None:
             return None
 
     return Starlette(routes=[Route("/", Ticks)])
